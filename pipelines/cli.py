@@ -1,0 +1,245 @@
+"""The `playrelay` command. Each subcommand imports what it needs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from pipelines.printable import printable
+
+if TYPE_CHECKING:
+    from pipelines.relay_file import Relay
+    from transforms.map_records import Selection
+
+USAGE = 2
+"""Exit code for a wrong command line, relay file, credential or input."""
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    from importlib import metadata
+
+    try:
+        click.echo(f"playrelay {metadata.version('playrelay')}")
+    except metadata.PackageNotFoundError:
+        click.echo("playrelay, run from its source without being installed")
+    context.exit()
+
+
+@click.group(context_settings=CONTEXT)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+def main() -> None:
+    """Relay game telemetry to 12traits, Traitly, Parcelvoy, Swrve and Teak."""
+
+
+def _relay_argument(function: Any) -> Any:
+    return click.argument("relay", type=click.Path(dir_okay=False))(function)
+
+
+def _only_option(function: Any) -> Any:
+    return click.option(
+        "--only", multiple=True, metavar="DEST", help="Relay to this destination only; may be given several times."
+    )(function)
+
+
+@main.command()
+@_relay_argument
+@click.option("--input", "inputs", multiple=True, required=True, metavar="GLOB", help="Files to read; repeatable.")
+@click.argument("more_inputs", nargs=-1, metavar="[GLOB]...")
+@click.option("--dead-letters", metavar="DIR", help="Folder for dead letters, on disk or gs://.")
+@click.option("--report", metavar="FILE", help="Write the run report as JSON, on disk or gs://.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read the first N records only.")
+@click.option("--since", metavar="TIME", help="Relay records from this time on (2026-11-24, or with T08:00:00Z).")
+@click.option("--until", metavar="TIME", help="Relay records before this time.")
+@_only_option
+@click.option("--max-rejected", type=click.IntRange(min=0), metavar="N", help="Exit with 3 above N rejected records.")
+@click.option("--quiet", is_flag=True, help="No progress, no table.")
+def run(
+    relay: str,
+    inputs: tuple[str, ...],
+    more_inputs: tuple[str, ...],
+    dead_letters: str | None,
+    report: str | None,
+    limit: int | None,
+    since: str | None,
+    until: str | None,
+    only: tuple[str, ...],
+    max_rejected: int | None,
+    quiet: bool,
+) -> None:
+    """Relay files to the destinations of RELAY and account for every record.
+
+    Exit codes: 0 all accounted for and nothing undelivered; 2 usage or relay file; 3 items undelivered, or more
+    rejected than --max-rejected; 4 the sums do not add up.
+    """
+    from pipelines import run_files
+
+    loaded = _load(relay)
+    selection = _selection(since, until, limit)
+    with _Explained():
+        code = run_files.run_files(
+            loaded,
+            inputs + more_inputs,
+            selection=selection,
+            only=only,
+            dead_letters=dead_letters,
+            report=report,
+            max_rejected=max_rejected,
+            quiet=quiet,
+        )
+    sys.exit(code)
+
+
+@main.command()
+@_relay_argument
+@click.option("--explain", is_flag=True, help="Print the Python that each mapping is compiled to.")
+@click.option("--credentials", is_flag=True, help="Also resolve the credentials' references.")
+@_only_option
+def check(relay: str, explain: bool, credentials: bool, only: tuple[str, ...]) -> None:
+    """Check RELAY, its mappings and schemas, without reading or sending anything."""
+    from pipelines import display
+    from pipelines.plan import check_credentials, make_plan
+
+    loaded = _load(relay)
+    with _Explained():
+        plan, mappers = make_plan(loaded, only=only)
+        if credentials:
+            check_credentials(plan)
+    if explain:
+        for mapper in mappers.values():
+            click.echo(printable(mapper.code))
+        return
+    display.show_plan(plan, mappers)
+
+
+@main.command()
+@_relay_argument
+@click.option("--input", "inputs", multiple=True, required=True, metavar="GLOB", help="File to take records from.")
+@click.option("-n", "number", type=click.IntRange(min=1), default=5, show_default=True, help="Records to show.")
+@_only_option
+def preview(relay: str, inputs: tuple[str, ...], number: int, only: tuple[str, ...]) -> None:
+    """Show, for single records, every request each vendor would get. Sends nothing."""
+    from pipelines import preview as previewing
+    from pipelines.plan import make_plan
+
+    loaded = _load(relay)
+    with _Explained():
+        plan, _ = make_plan(loaded, only=only)
+        for line in previewing.preview(plan, inputs, number):
+            click.echo(printable(line))
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=9000, show_default=True, help="Port on 127.0.0.1.")
+def sandbox(port: int) -> None:
+    """Serve the five vendors' endpoints on this machine, as strict as their documents."""
+    import contextlib
+
+    from sandbox.server import serve
+
+    try:
+        with contextlib.suppress(KeyboardInterrupt):  # how it is meant to be stopped
+            serve(port)
+    except OSError as error:
+        _fail(f"port {port}: {error.strerror}; choose another with --port, 0 for any that is free")
+
+
+@main.command()
+@click.argument("vendors", nargs=-1, metavar="[VENDOR]...")
+@click.option("--preset", default="canonical", show_default=True, help="Where the records come from.")
+@click.option("-o", "--output", metavar="FILE", help="Write here instead of to the terminal.")
+@click.option(
+    "--sandbox", "to_sandbox", metavar="URL", help="Base URL of a sandbox to send to, instead of the vendors."
+)
+@click.option("--force", is_flag=True, help="Overwrite FILE.")
+def init(vendors: tuple[str, ...], preset: str, output: str | None, to_sandbox: str | None, force: bool) -> None:
+    """Write a commented relay file for the chosen vendors (all five when none is named)."""
+    from pipelines import init as initial
+
+    with _Explained():
+        text = initial.relay_file(vendors, preset, to_sandbox)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        with open(output, "w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        _fail(f"{output} exists; give --force to overwrite it")
+    except OSError as error:
+        _fail(f"{output}: {error.strerror}")
+    click.echo(f"{output} written; next: playrelay check {output}", err=True)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell, for example: eval "$(playrelay completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "playrelay", "_PLAYRELAY_COMPLETE").source())
+
+
+class _Explained:
+    """Turns the errors that a user can mend into messages and exit code 2; anything else is a bug and shows itself."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, click.exceptions.Exit | SystemExit | KeyboardInterrupt):
+            return
+        from pipelines.explain import explained
+
+        lines = explained(error)
+        if lines is not None:
+            _fail(*lines)
+
+
+def _load(path: str) -> Relay:
+    from pipelines.relay_file import load
+
+    with _Explained():
+        relay = load(path)
+    if relay.warnings:
+        from pipelines.explain import warned
+
+        for line in warned(relay.warnings):
+            click.echo(printable(line), err=True)
+    return relay
+
+
+def _selection(since: str | None, until: str | None, limit: int | None) -> Selection:
+    from pipelines.quantities import point_in_time
+    from transforms.map_records import Selection
+
+    def when(option: str, text: str | None) -> int | None:
+        try:
+            return None if text is None else point_in_time(text)
+        except ValueError as error:
+            _fail(f"{option}: {error}")
+
+    return Selection(when("--since", since), when("--until", until), limit)
+
+
+def _fail(*lines: str) -> NoReturn:
+    for line in lines:
+        click.echo(printable(line), err=True)
+    sys.exit(USAGE)
+
+
+def run_main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point for tests and `python -m pipelines.cli`."""
+    main(args=list(arguments) if arguments is not None else None, prog_name="playrelay")
+
+
+if __name__ == "__main__":
+    run_main()

@@ -1,0 +1,65 @@
+"""The built distributions, installed where nothing else is, relay files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sandbox.server import Running
+
+ROOT = Path(__file__).parent.parent
+EVENTS = ROOT / "templates" / "demo" / "aws_game_analytics.ndjson"
+
+
+@pytest.fixture(scope="module")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True, capture_output=True)
+    return folder
+
+
+def test_the_wheel_holds_all_modules_and_data_and_no_tests(distributions: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    packages = ("pipelines/", "sandbox/", "schemas/", "transforms/")
+    wanted = {name for name in tracked if name.startswith(packages) and (ROOT / name).exists()}
+    assert wanted - names == set()
+    assert not any(name.startswith(("tests/", "benchmarks/")) for name in names)
+
+
+def test_the_source_distribution_can_be_built_from_itself(distributions: Path) -> None:
+    (sdist,) = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"setup.py", "README.md", "LICENSE", "schemas/teak/event.avsc", "transforms/vendors/teak.yaml"} <= names
+
+
+@pytest.mark.xdist_group("packaging")
+def test_an_installed_wheel_relays_files(distributions: Path, tmp_path: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    python, command = environment / "bin" / "python", environment / "bin" / "playrelay"
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), str(wheel)], check=True, cwd=tmp_path)
+    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    report = tmp_path / "report.json"
+    with Running() as sandbox:
+        for arguments in (
+            ["init", "--preset", "aws-game-analytics", "--sandbox", sandbox.url, "--output", "relay.yaml"],
+            ["run", "relay.yaml", "--input", str(EVENTS), "--report", str(report)],
+        ):
+            done = subprocess.run([str(command), *arguments], cwd=tmp_path, env=clean, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr + done.stdout
+        assert sandbox.violations() == []
+    figures = json.loads(report.read_text())
+    assert figures["records"] == {"read": 5000, "undecodable": 0}
+    assert figures["balanced"] is True

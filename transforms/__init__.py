@@ -1,0 +1,1 @@
+"""What happens to the data: read, decode, map, shard, batch, deliver, account."""

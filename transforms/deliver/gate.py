@@ -1,0 +1,102 @@
+"""What all senders of one destination in a process share: its pace, its pauses and whether it is stopped."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+MARGIN = 0.93
+"""Share of a rate that is used: requests leave evenly spaced, and the network moves them together a little."""
+
+
+class Halt(NamedTuple):
+    """Why nothing more is sent to a destination in this run."""
+
+    reason: str
+    key: str = ""
+    """The relay file's key to mend, when it is the configuration that is wrong."""
+
+
+class Gate:
+    """The pace of one destination in this process. Times are of time.monotonic(), in seconds."""
+
+    def __init__(self, rate: float | None, shards: int) -> None:
+        self.halt: Halt | None = None
+        self.last_success = 0.0
+        self.delivered = 0
+        """Items delivered so far, for progress displays only."""
+        self.failed = 0
+        """Items rejected or undelivered so far, for progress displays only."""
+        self._interval = 1 / (rate * MARGIN) if rate else 0.0
+        # How many requests may catch up when the process was late, so that a busy machine still uses the rate. With
+        # the one that starts a second and those spaced over it, they are never more than the rate.
+        self._late = max(0.0, rate * (1 - MARGIN) - 1) if rate else 0.0
+        self._shards = shards
+        self._active = 0
+        self._next = 0.0
+        self._not_before = 0.0
+        self._lock = threading.Lock()
+
+    def enter(self, shards: int) -> None:
+        """Shards come to this process: its share of the fleet's rate grows by theirs.
+
+        A process that sends alone enters all shards for the whole run, as it may use the rate for a few of them.
+        """
+        with self._lock:
+            self._active += shards
+
+    def leave(self, shards: int) -> None:
+        """Shards leave this process."""
+        with self._lock:
+            self._active -= shards
+
+    def claim(self, now: float) -> float:
+        """0 when a request may leave now (and it is counted), else the seconds to wait before asking again."""
+        if not self._interval and now >= self._not_before:
+            return 0.0
+        with self._lock:
+            if now < self._not_before:
+                return self._not_before - now
+            if now < self._next:
+                return self._next - now
+            # A process that holds half of the shards sends at half of the rate: the fleet together keeps it.
+            interval = self._interval * self._shards / max(1, min(self._active, self._shards))
+            # What may catch up is a share too, so it takes the fleet's interval.
+            self._next = max(self._next, now - self._late * self._interval) + interval
+            return 0.0
+
+    def pause(self, until: float) -> None:
+        """The vendor asked for a pause: nobody sends before then."""
+        with self._lock:
+            self._not_before = max(self._not_before, until)
+
+    def succeeded(self, now: float, items: int) -> None:
+        """A request was taken."""
+        self.last_success = now
+        self.delivered += items
+
+    def stop(self, halt: Halt) -> None:
+        """Nothing more is sent; the first reason stands."""
+        with self._lock:
+            self.halt = self.halt or halt
+
+
+_gates: dict[tuple[str, str], Gate] = {}
+_gates_lock = threading.Lock()
+
+
+def gate(run: str, destination: str, rate: float | None, shards: int) -> Gate:
+    """The gate of a destination in this run, made when first asked for."""
+    with _gates_lock:
+        key = (run, destination)
+        found = _gates.get(key)
+        if found is None:
+            found = _gates[key] = Gate(rate, shards)
+        return found
+
+
+def forget(run: str) -> None:
+    """Drops the gates of a finished run."""
+    with _gates_lock:
+        for key in [key for key in _gates if key[0] == run]:
+            del _gates[key]

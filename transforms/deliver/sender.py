@@ -1,0 +1,371 @@
+"""Drives the requests of one destination over libcurl's multi interface, from one thread."""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import random
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import pycurl
+
+from transforms.credentials import redact
+from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
+from transforms.deliver.connection import network_error, open_handle
+from transforms.deliver.gate import Gate, Halt
+from transforms.elements import Item
+from transforms.pack import TooLarge
+from transforms.tally import Tally
+from transforms.vendors.base import (
+    Answer,
+    Batch,
+    Delivered,
+    Partial,
+    Reject,
+    Retry,
+    Route,
+    Settings,
+    Split,
+    Stop,
+    Vendor,
+    Verdict,
+    excerpt,
+)
+
+GZIP_FROM = 1400
+"""Bodies below a network packet's size gain nothing from gzip."""
+
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 30.0
+"""Seconds between tries: they double from the first to the longest, with jitter."""
+
+
+class Policy(NamedTuple):
+    """How requests are sent. Times in seconds."""
+
+    retry: float
+    """Longest time that one batch is tried for."""
+    connect_timeout: float
+    timeout: float
+    gzip: bool
+    connections: int
+    first_pause: float = FIRST_PAUSE
+
+
+class _Send:
+    """A batch on its way: how often and since when it has been tried."""
+
+    __slots__ = ("attempts", "batch", "failing_since", "started")
+
+    def __init__(self, batch: Batch, attempts: int = 0, failing_since: float = 0.0) -> None:
+        self.batch = batch
+        self.attempts = attempts
+        self.failing_since = failing_since
+        self.started = 0.0
+
+
+class _Handle:
+    """A libcurl handle with the route it is set up for and the answer it is receiving."""
+
+    __slots__ = ("answer", "curl", "route", "send", "shard", "zipped")
+
+    def __init__(self, connect_timeout: float, timeout: float) -> None:
+        self.answer: list[bytes] = []
+        self.curl = open_handle(connect_timeout, timeout, self.answer.append)
+        self.route: Route | None = None
+        self.zipped = False
+        self.shard = 0
+        self.send: _Send | None = None
+
+
+class Sender:
+    """Sends batches, one request in flight a shard, and accounts for each item.
+
+    `tally` and `failed` hold what became of the items since they were last taken.
+    """
+
+    def __init__(self, vendor: Vendor, settings: Settings, models: Sequence[str], policy: Policy, gate: Gate) -> None:
+        self.tally = Tally()
+        self.failed: list[Failed] = []
+        self._vendor = vendor
+        self._settings = settings
+        self._models = models
+        self._policy = policy
+        self._gate = gate
+        keys = settings.credentials
+        self._secrets = [keys[key.name] for key in vendor.credentials if key.secret and key.name in keys]
+        self._queues: dict[int, deque[Iterator[Batch | TooLarge] | _Send]] = {}
+        self._ready: deque[int] = deque()
+        self._later: list[tuple[float, int]] = []
+        self._multi = pycurl.CurlMulti()
+        self._idle = [_Handle(policy.connect_timeout, policy.timeout) for _ in range(policy.connections)]
+        self._handles = {handle.curl: handle for handle in self._idle.copy()}
+        self._headers: dict[Route, list[str]] = {}
+        self._urls: dict[Route, str] = {}
+
+    # What comes in ------------------------------------------------------------------------------
+
+    def put(self, shard: int, batches: Iterable[Batch | TooLarge]) -> None:
+        """Queues batches behind those the shard already has; they are packed when their turn comes."""
+        queue = self._queues.get(shard)
+        if queue is None:
+            queue = self._queues[shard] = deque()
+            self._gate.enter(1)
+            self._ready.append(shard)
+        queue.append(iter(batches))
+
+    def drain(self) -> None:
+        """Sends until every queued item has its outcome."""
+        while self._queues:
+            self.pump(wait=True)
+
+    def close(self) -> None:
+        """Ends all connections."""
+        for curl, handle in self._handles.items():
+            if handle.send is not None:
+                self._multi.remove_handle(curl)
+            curl.close()
+        self._multi.close()
+        self._gate.leave(len(self._queues))
+        self._queues.clear()
+
+    # The loop -----------------------------------------------------------------------------------
+
+    def pump(self, wait: bool = False) -> None:
+        """Starts what may start and takes what has come back; with `wait`, not before something happened."""
+        if self._gate.halt is not None:
+            self._abandon(self._gate.halt)
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            self._ready.append(heapq.heappop(self._later)[1])
+        pause = 1.0
+        while self._ready and self._idle:
+            pause = self._gate.claim(now)
+            if pause:
+                break
+            self._start(self._ready.popleft(), now)
+        if self._reap() or not wait:
+            return
+        if self._later:
+            pause = min(pause, self._later[0][0] - time.monotonic())
+        pause = min(max(pause, 0.0), 1.0)
+        if len(self._idle) == len(self._handles):
+            if self._queues and not (self._ready and pause == 0.0):
+                time.sleep(pause)
+        else:
+            self._multi.select(pause)
+
+    def _next(self, shard: int) -> _Send | None:
+        """The shard's next batch; None when it has no more."""
+        queue = self._queues[shard]
+        while queue:
+            head = queue[0]
+            if isinstance(head, _Send):
+                queue.popleft()
+                return head
+            for batch in head:
+                if isinstance(batch, Batch):
+                    return _Send(batch)
+                self._fail(
+                    REJECTED,
+                    ((batch.item, batch.source),),
+                    f"too large: {batch.size} bytes alone in a request, {batch.limit} are allowed",
+                )
+            queue.popleft()
+        del self._queues[shard]
+        self._gate.leave(1)
+        return None
+
+    def _start(self, shard: int, now: float) -> None:
+        send = self._next(shard)
+        if send is None:
+            return
+        handle = self._idle.pop()
+        batch = send.batch
+        route = batch.route
+        prefix, suffix = self._vendor.frame(self._settings, route, batch.user, time.time())
+        body = b"%b%b%b" % (prefix, b",".join(batch.parts), suffix)
+        zipped = self._policy.gzip and len(body) >= GZIP_FROM
+        if zipped:
+            body = gzip.compress(body, 1, mtime=0)
+        curl = handle.curl
+        if handle.route is not route or handle.zipped != zipped:
+            curl.setopt(pycurl.URL, self._url(route))
+            curl.setopt(pycurl.HTTPHEADER, self._header(route) + (["Content-Encoding: gzip"] if zipped else []))
+            handle.route, handle.zipped = route, zipped
+        curl.setopt(pycurl.POSTFIELDS, body)
+        handle.shard, handle.send = shard, send
+        send.started = now
+        send.attempts += 1
+        self.tally.requests += 1
+        self.tally.retries += send.attempts > 1
+        self.tally.bytes += len(body)
+        self._multi.add_handle(curl)
+
+    def _url(self, route: Route) -> str:
+        if route not in self._urls:
+            query = self._vendor.query(self._settings, route) if self._vendor.query else ""
+            self._urls[route] = self._settings.url + route.path + query
+        return self._urls[route]
+
+    def _header(self, route: Route) -> list[str]:
+        if route not in self._headers:
+            own = self._vendor.headers(self._settings, route)
+            self._headers[route] = [f"Content-Type: {route.content_type}", "Expect:", "User-Agent: playrelay", *own]
+        return self._headers[route]
+
+    def _reap(self) -> int:
+        """Takes finished requests; how many there were."""
+        multi = self._multi
+        multi.perform()
+        finished = 0
+        while True:
+            left, done, failed = multi.info_read()
+            for curl in done:
+                handle = self._release(curl)
+                status = curl.getinfo(pycurl.RESPONSE_CODE)
+                retry_after = float(curl.getinfo(pycurl.RETRY_AFTER)) if status == 429 or status >= 500 else 0.0
+                location = (curl.getinfo(pycurl.REDIRECT_URL) or "") if 300 <= status < 400 else ""
+                answer = Answer(status, b"".join(handle.answer), retry_after, location)
+                self.tally.add_latency(curl.getinfo(pycurl.TOTAL_TIME))
+                self._finish(handle, answer, None)
+            for curl, code, message in failed:
+                handle = self._release(curl)
+                self._finish(handle, Answer(0, b""), f"network: {network_error(code, message)}")
+            finished += len(done) + len(failed)
+            if not left:
+                return finished
+
+    def _release(self, curl: pycurl.Curl) -> _Handle:
+        self._multi.remove_handle(curl)
+        handle = self._handles[curl]
+        self._idle.append(handle)
+        return handle
+
+    # What came back -----------------------------------------------------------------------------
+
+    def _finish(self, handle: _Handle, answer: Answer, network_error: str | None) -> None:
+        send, shard = handle.send, handle.shard
+        assert send is not None
+        handle.send = None
+        handle.answer.clear()
+        batch = send.batch
+        verdict: Verdict = Retry(network_error) if network_error else self._vendor.read(answer, batch)
+        if not isinstance(verdict, Delivered) and answer.body:
+            shown = self._without_secrets(answer)
+            if shown is not answer:
+                answer, verdict = shown, self._vendor.read(shown, batch)
+        now = time.monotonic()
+        ready = True
+        match verdict:
+            case Delivered():
+                self.tally.delivered += len(batch.items)
+                self._gate.succeeded(now, len(batch.items))
+            case Partial(rejected, again):
+                ready = self._part(send, shard, rejected, again, answer, now)
+            case Retry(reason):
+                ready = self._retry(send, shard, reason, answer, now)
+            case Split(reason):
+                self._split(send, shard, reason, answer)
+            case Reject(reason):
+                self._fail(REJECTED, batch.items, reason, answer)
+            case Stop(key, reason):
+                self._gate.stop(Halt(reason, key))
+                self._fail(UNDELIVERED, batch.items, reason, answer)
+        if ready:
+            self._ready.append(shard)
+
+    def _without_secrets(self, answer: Answer) -> Answer:
+        """An answer fit to be shown and kept: some vendors repeat what they were sent."""
+        text = answer.body.decode("utf-8", "replace")
+        shown = redact(text, self._secrets)
+        return answer if shown == text else answer._replace(body=shown.encode())
+
+    def _part(
+        self, send: _Send, shard: int, rejected: object, again: Iterable[int], answer: Answer, now: float
+    ) -> bool:
+        """Accounts for an answer that speaks of single items. Returns whether the shard may go on at once."""
+        assert isinstance(rejected, dict)
+        batch = send.batch
+        for index, reason in rejected.items():
+            self._fail(REJECTED, (batch.items[index],), reason, answer)
+        left = [index for index in again if index not in rejected]
+        taken = len(batch.items) - len(rejected) - len(left)
+        self.tally.delivered += taken
+        if taken or not left:
+            self._gate.succeeded(now, taken)
+        if not left:
+            return True
+        rest = _Send(_some(batch, left), send.attempts, send.failing_since or send.started)
+        return self._retry(rest, shard, "no answer for some items", answer, now)
+
+    def _retry(self, send: _Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
+        """Puts a batch back for later, or gives it up. Returns whether the shard may go on at once."""
+        send.failing_since = send.failing_since or send.started
+        pause = min(LONGEST_PAUSE, self._policy.first_pause * 2 ** min(send.attempts - 1, 16)) * random.uniform(
+            0.5, 1.0
+        )
+        left = send.failing_since + self._policy.retry - now
+        # The last try is made when the budget ends, unless the vendor asked for more time than is left.
+        pause = max(pause, answer.retry_after) if answer.retry_after else min(pause, left)
+        if left <= 0 or pause > left:
+            # No figures of this batch's own: the report counts equal reasons.
+            reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`"
+            self._fail(UNDELIVERED, send.batch.items, reason, answer)
+            if self._gate.last_success < send.failing_since:
+                # Nothing at all was taken while this batch was tried: the vendor is down, not the batch at fault.
+                self._gate.stop(Halt(reason))
+            return True
+        if answer.retry_after:
+            self._gate.pause(now + answer.retry_after)
+        self._queues[shard].appendleft(send)
+        heapq.heappush(self._later, (now + pause, shard))
+        return False
+
+    def _split(self, send: _Send, shard: int, reason: str, answer: Answer) -> None:
+        """Halves a batch of which something was not acceptable; a single item is rejected."""
+        batch = send.batch
+        count = len(batch.items)
+        if count == 1:
+            self._fail(REJECTED, batch.items, reason, answer)
+            return
+        queue = self._queues[shard]
+        queue.appendleft(_Send(_some(batch, range(count // 2, count))))
+        queue.appendleft(_Send(_some(batch, range(count // 2))))
+
+    def _fail(self, outcome: str, items: Iterable[tuple[Item, str]], reason: str, answer: Answer | None = None) -> None:
+        status = answer.status if answer else 0
+        text = excerpt(answer.body) if answer else ""
+        before = len(self.failed)
+        models = self._models
+        self.failed.extend(
+            Failed(outcome, reason, source, ref, models[model], user, time_ms, payload, status, text)
+            for (payload, model, user, time_ms, ref), source in items
+        )
+        number = len(self.failed) - before
+        if outcome == REJECTED:
+            self.tally.rejected += number
+        else:
+            self.tally.undelivered += number
+        self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + number
+        self._gate.failed += number
+
+    def _abandon(self, halt: Halt) -> None:
+        """Nothing more is sent: what is queued and not in flight is undelivered."""
+        flying = {handle.shard for handle in self._handles.values() if handle.send is not None}
+        for shard in list(self._queues):
+            while (send := self._next(shard)) is not None:
+                self._fail(UNDELIVERED, send.batch.items, f"not sent, as the destination stopped: {halt.reason}")
+            if shard in flying:
+                self._queues[shard] = deque()
+                self._gate.enter(1)
+        self._ready.clear()
+        self._later.clear()
+
+
+def _some(batch: Batch, indexes: Iterable[int]) -> Batch:
+    chosen = list(indexes)
+    return batch._replace(items=[batch.items[i] for i in chosen], parts=[batch.parts[i] for i in chosen])

@@ -1,0 +1,220 @@
+"""Decode, map and shard: one step, because a chunk's records are gone through once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindow, TimestampedValue
+from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+import schemas
+from transforms import located
+from transforms.dead_letter import REJECTED, Failed
+from transforms.decode import Decoded, Decoder, Undecodable
+from transforms.destination import Destination
+from transforms.elements import Chunk, Item, pack_items, record_ref, split_ref
+from transforms.located import Node
+from transforms.mapping import Mapper, MapTally, ModelSpec, Rejected, compile_mapping
+from transforms.progress import Progress, progress
+from transforms.tally import Tally
+from transforms.vendors import get, mapping_file
+
+EARLIEST_MS = -62_135_596_800_000
+LATEST_MS = 253_402_300_799_999
+"""The years 1 to 9999: what a broken clock put outside lies in the first or last window, as Beam's time is bounded."""
+
+TALLY = "tally"
+FAILED = "failed"
+"""Tags of the outputs beside those of the destinations, which are tagged `to-NAME`."""
+
+HELD_RECORDS = 4_000
+"""Records after which a destination's items are passed on."""
+
+
+def tag(destination: str) -> str:
+    """Tag of the output with a destination's items."""
+    return f"to-{destination}"
+
+
+@dataclass(frozen=True)
+class SourceMapping:
+    """How records are decoded and become canonical events (hop one). Travels in the job graph."""
+
+    schema: schemas.Schema
+    """Of one record."""
+    hop_one: Node | None
+    """The preset's mapping; None: records are canonical events, or `override` says everything."""
+    override: Node | None
+    """The relay file's `source.event`."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which records are relayed; others are filtered with a reason. Times in ms since 1970 UTC."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+    limit: int | None = None
+    """Only the first so many records are read (runners inside this process)."""
+
+
+def compile_for(source: SourceMapping, destination: Destination, selection: Selection = Selection()) -> Mapper:
+    """The compiled mapping of a destination; located.Problems with everything that is wrong in it."""
+    models = get(destination.vendor).models_under(destination.options)
+    chosen = destination.models or tuple(name for name, model in models.items() if model.by_default)
+    return compile_mapping(
+        source_schema=source.schema,
+        hop_one=source.hop_one,
+        hop_one_override=source.override,
+        canonical=schemas.load("telemetry/event"),
+        models=[ModelSpec(name, schemas.load(models[name].schema), models[name].passthrough) for name in chosen],
+        hop_two=located.read(mapping_file(destination.vendor, destination.options), f"{destination.vendor}'s mapping"),
+        hop_two_override=destination.map,
+        shards=destination.shards,
+        options=destination.options,
+        since_ms=selection.since_ms,
+        until_ms=selection.until_ms,
+    )
+
+
+class _Held:
+    """What one destination got from the chunks of one source since it was last passed on."""
+
+    def __init__(self, to: Destination, mapper: Mapper) -> None:
+        self.to = to
+        self.mapper = mapper
+        self.clear()
+
+    def clear(self) -> None:
+        self.shards: list[list[Item]] = [[] for _ in range(self.to.shards)]
+        self.counts = MapTally()
+        self.undecodable: list[Undecodable] = []
+
+    def pass_on(self, source: str) -> Iterator[tuple[str, Any, Timestamp | None]]:
+        """(tag of the output, element, its timestamp or None for any)."""
+        to, window, output = self.to, self.to.batch.window_ms, tag(self.to.name)
+        for shard, items in enumerate(self.shards):
+            if not items:
+                continue
+            if window is None:
+                yield output, (shard, pack_items(source, items)), None
+            else:
+                windows: dict[int, list[Item]] = {}
+                for item in items:
+                    windows.setdefault(min(max(item[3], EARLIEST_MS), LATEST_MS) // window, []).append(item)
+                for number, own in windows.items():
+                    yield output, (shard, pack_items(source, own)), Timestamp(micros=number * window * 1000)
+        tally, failures = _outcomes(source, self.counts, self.undecodable)
+        yield TALLY, (to.name, tally), None
+        if failures:
+            yield FAILED, (to.name, failures), None
+        self.clear()
+
+
+class MapRecordsFn(beam.DoFn):
+    """Chunks of raw records to items of each destination, by shard.
+
+    In: Chunk. Out, tagged `to-NAME` for each destination: (shard, packed items), with the window's start as
+    timestamp when the destination has windows. Tagged `tally`: (destination, Tally). Tagged `failed`:
+    (destination, list of Failed).
+
+    What comes out is held until HELD_RECORDS have gone through it, over several chunks of a source: small
+    chunks are quick, as their records stay in the processor's cache, and large elements are.
+    """
+
+    def __init__(
+        self, source: SourceMapping, destinations: Sequence[Destination], selection: Selection, run: str
+    ) -> None:
+        self.source = source
+        self.destinations = tuple(destinations)
+        self.selection = selection
+        self.run = run
+
+    def setup(self) -> None:
+        """Compiles the decoder and the mappings: functions do not travel in the job graph."""
+        self._decoder = Decoder(self.source.schema)
+        self._held = [_Held(to, compile_for(self.source, to, self.selection)) for to in self.destinations]
+        self._raw = any(held.mapper.needs_raw for held in self._held)
+        self._progress: Progress = progress(self.run)
+
+    def start_bundle(self) -> None:
+        """Begins with nothing held."""
+        self._of = ""
+        for held in self._held:
+            held.clear()
+
+    def process(self, chunk: Chunk) -> Iterator[Any]:
+        """Maps one chunk."""
+        if chunk.source != self._of:
+            yield from self._pass_on(0)
+            self._of = chunk.source
+        decoded = self._decoder.decode(chunk)
+        if self.selection.limit is not None:
+            decoded = first(decoded, self.selection.limit - self._progress.records)
+        refs: int | list[int] = record_ref(chunk.position, 0)
+        if decoded.indexes is not None:
+            refs = [record_ref(chunk.position, index) for index in decoded.indexes]
+        raws = self._decoder.raws(chunk, decoded) if self._raw else None
+        for held in self._held:
+            held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts)
+            held.undecodable += decoded.undecodable
+        self._progress.records += len(decoded.records) + len(decoded.undecodable)
+        self._progress.bytes += len(chunk.payload)
+        yield from self._pass_on(HELD_RECORDS)
+
+    def _pass_on(self, least: int) -> Iterator[beam.pvalue.TaggedOutput]:
+        for held in self._held:
+            if held.counts.records + len(held.undecodable) > least:
+                for output, element, stamp in held.pass_on(self._of):
+                    stamped = element if stamp is None else TimestampedValue(element, stamp)
+                    yield beam.pvalue.TaggedOutput(output, stamped)
+
+    def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
+        """Passes on what is held."""
+        for held in self._held:
+            if held.counts.records or held.undecodable:
+                for output, element, stamp in held.pass_on(self._of):
+                    placed = WindowedValue(element, MIN_TIMESTAMP if stamp is None else stamp, (GlobalWindow(),))
+                    yield beam.pvalue.TaggedOutput(output, placed)
+
+
+def first(decoded: Decoded, number: int) -> Decoded:
+    """The first `number` records of a chunk, undecodable ones included."""
+    records, indexes, undecodable = decoded
+    if number >= len(records) + len(undecodable):
+        return decoded
+    number = max(number, 0)
+    bad = [one for one in undecodable if split_ref(one.ref)[1] < number]
+    good = number - len(bad)
+    return Decoded(records[:good], None if indexes is None else indexes[:good], bad)
+
+
+def _outcomes(source: str, counts: MapTally, undecodable: Sequence[Undecodable]) -> tuple[Tally, list[Failed]]:
+    """What the step itself decided: figures, and what went nowhere."""
+    tally = Tally(
+        records=counts.records + len(undecodable),
+        undecodable=len(undecodable),
+        touched=counts.touched + len(undecodable),
+        mapped=counts.items,
+        filtered=counts.filtered,
+    )
+    failures = [
+        Failed(REJECTED, f"undecodable: {bad.reason}", source, bad.ref, line=bad.line, original=bad.original)
+        for bad in undecodable
+    ]
+    failures += [_failed(source, rejected) for rejected in counts.rejected]
+    for failed in failures:
+        tally.reasons[failed.reason] = tally.reasons.get(failed.reason, 0) + 1
+    return tally, failures
+
+
+def _failed(source: str, rejected: Rejected) -> Failed:
+    ref, model, field, reason, user, time_ms, payload = rejected
+    return Failed(REJECTED, f"{field}: {reason}" if field else reason, source, ref, model, user, time_ms, payload)
+
+
+__all__ = ["FAILED", "TALLY", "MapRecordsFn", "Selection", "SourceMapping", "compile_for", "tag"]
