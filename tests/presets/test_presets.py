@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from transforms.located import parse
 from transforms.mapping import MapTally, ModelSpec, compile_mapping
 
 CANONICAL = schemas.load("telemetry/event")
-SAMPLES = Path(__file__).with_name("samples")
+ROOT = Path(__file__).parents[2]
 
 
 def canonical_events(name: str, lines: list[bytes]) -> tuple[list[Any], MapTally]:
@@ -64,7 +63,7 @@ AWS_TYPES = {
 
 
 def test_all_of_awss_sample() -> None:
-    lines = gzip.decompress((SAMPLES / "aws_game_analytics.ndjson.gz").read_bytes()).splitlines()
+    lines = (ROOT / "templates/demo/aws_game_analytics.ndjson").read_bytes().splitlines()
     events, tally = canonical_events("aws-game-analytics", lines)
     assert (len(lines), len(events), tally.rejected, tally.filtered) == (5000, 5000, [], {})
     records = [json.loads(line)["event"] for line in lines]
@@ -139,7 +138,7 @@ def test_aws_players_levels_and_countries() -> None:
 
 
 def test_playfabs_documented_samples() -> None:
-    samples = json.loads((SAMPLES / "playfab_samples.json").read_text())
+    samples = json.loads((ROOT / "tests/data/playfab_samples.json").read_text())
     lines = [json.dumps(sample["sample"]).encode() for sample in samples if sample["parsed"]]
     events, tally = canonical_events("playfab", lines)
     assert [(event["event_type"], event["user_id"], event["event_timestamp"]) for event in events] == [

@@ -19,7 +19,8 @@ import schemas
 from schemas import Schema
 from schemas.loader import FOLDER
 
-DATA = Path(__file__).parent.parent / "data"
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests/data"
 RULES = ("minLength", "maxLength", "pattern", "minimum", "exclusiveMinimum", "maximum", "oneOf", "maxPairs")
 KNOWN = {"name", "type", "default", "doc", "json", "source", *RULES}
 
@@ -151,7 +152,7 @@ def test_event_times_are_longs_in_milliseconds() -> None:
 
 def test_all_aws_records_decode() -> None:
     decode = msgspec.json.Decoder(schemas.struct_type(schemas.load("telemetry/aws_game_analytics"))).decode
-    lines = (DATA / "aws_game_analytics.ndjson").read_bytes().splitlines()
+    lines = (ROOT / "templates/demo/aws_game_analytics.ndjson").read_bytes().splitlines()
     assert len(lines) == 5000
     for line in lines:
         assert msgspec.json.decode(msgspec.json.encode(decode(line))) == msgspec.json.decode(line)
