@@ -268,8 +268,12 @@ def nothing_sent(program: Program) -> list[Problem]:
         return []
     found = []
     for reason, test in program.certain.items():
-        paths = {".".join(part.path.parts): None for part in l.walk(test) if isinstance(part, l.Test)}
-        missing = [f"source.event.{name}" for name in paths if name not in first.fields]
+        paths = {part.path.parts: None for part in l.walk(test) if isinstance(part, l.Test)}
+        missing = [
+            f"source.event.{'.'.join(parts)}"
+            for parts in paths
+            if not any(".".join(parts[:length]) in first.fields for length in range(1, len(parts) + 1))
+        ]
         if missing:  # without one, the mapping drops by event type what it takes: odd, but as it was asked to
             hint = f"set {' or '.join(missing)}"
             found.append(
