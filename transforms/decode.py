@@ -18,6 +18,7 @@ from transforms.decode_avro import AvroDecoder
 from transforms.decode_csv import BAD_ROW, CsvDecoder
 from transforms.elements import Chunk, record_ref
 from transforms.sources.json_values import ARRAY
+from transforms.sources.messages import MESSAGES, Packed, unpack
 from transforms.sources.records import Attempt, RawRecord, attempt, raw_records, unpack_rows
 
 NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -82,6 +83,8 @@ class Decoder:
             records, each = self._csv.rows(rows.text, header, rows.delimiter), self._each_csv
         elif chunk.format == "avro":
             records, each = self._avro.all(chunk), self._avro.each
+        elif chunk.format == MESSAGES:
+            records, each = self._messages(unpack(chunk.payload)), self._each_json
         else:
             records, each = None, self._each_json
         return Decoded(records, None, []) if records is not None else _one_by_one(chunk, each(chunk))
@@ -100,6 +103,11 @@ class Decoder:
         except NOT_JSON:
             return None
         return records if one_a_line(payload, len(records)) else None
+
+    def _messages(self, packed: Packed) -> list[Any] | None:
+        """All records of messages that hold one each; None when one of them is bad, or they are anything else."""
+        records = self._lines(packed.text) if packed.plain else None
+        return records if records is not None and len(records) == packed.count else None
 
     def _array(self, payload: bytes) -> list[Any] | None:
         try:

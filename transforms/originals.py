@@ -13,7 +13,8 @@ from transforms.read import Part, chunks
 from transforms.sources.files import Corrupt, Stream, is_local
 from transforms.sources.formats import AVRO, Layout, layout_of
 from transforms.sources.lines import BLOCK, count_newlines
-from transforms.sources.records import raw_records
+from transforms.sources.messages import MESSAGES, Message
+from transforms.sources.records import RawRecord, raw_records
 
 
 class Original(NamedTuple):
@@ -22,7 +23,11 @@ class Original(NamedTuple):
     text: bytes | None
     """As written; for Avro its JSON text; of what could not be read, the first 64 KiB. None: no longer there."""
     line: int
-    """1-based line number, 0 when not known: in Avro, and in large files elsewhere than on disk."""
+    """1-based line number, 0 when not known: in Avro and messages, and in large files elsewhere than on disk."""
+    message: Message | None = None
+    """The message that it came in; None when it came from another file."""
+    number: int = 0
+    """Its place among the records of that message."""
 
 
 GONE: Final = Original(None, 0)
@@ -49,7 +54,7 @@ def originals(source: str, refs: Collection[int], layout: Layout) -> dict[int, O
             found.update(_in_one_go(source, wanted, layout))
             return found
         with closing(stream):
-            lines = is_local(source) and layout_of(stream, layout.format) != AVRO
+            lines = is_local(source) and layout_of(stream, layout.format) not in (AVRO, MESSAGES)
             found.update(_by_position(stream, wanted, layout, lines))
     return found
 
@@ -79,7 +84,7 @@ def _in_one_go(source: str, wanted: dict[int, set[int]], layout: Layout) -> Iter
             indexes = wanted[chunk.position]
             for index, raw in enumerate(raw_records(chunk)):
                 if index in indexes:
-                    yield record_ref(chunk.position, index), Original(raw.text, raw.line)
+                    yield record_ref(chunk.position, index), _original(raw)
             left.discard(chunk.position)
         if not left:
             return
@@ -99,4 +104,8 @@ def _by_position(
         records = itertools.chain.from_iterable(map(raw_records, chunks(part, layout)))
         for index, raw in enumerate(itertools.islice(records, max(indexes) + 1)):
             if index in indexes:
-                yield record_ref(position, index), Original(raw.text, raw.line)
+                yield record_ref(position, index), _original(raw)
+
+
+def _original(raw: RawRecord) -> Original:
+    return Original(raw.text, raw.line, raw.message, raw.number)

@@ -11,9 +11,10 @@ from apache_beam.io.filesystem import BeamIOError
 
 import schemas
 from transforms.elements import Chunk
-from transforms.sources import avro, delimited, json_values, lines
+from transforms.sources import avro, delimited, json_values, lines, messages
 from transforms.sources.files import Corrupt, File, NoInput, Stream, match
 from transforms.sources.formats import AVRO, CSV, LINES, MAX_RECORD, VALUES, Layout, format_of_name, layout_of
+from transforms.sources.messages import MESSAGES
 from transforms.sources.unreadable import unreadable_chunk
 
 __all__ = ["Layout", "NoInput", "Part", "Read", "check_schemas", "chunks", "split_file"]
@@ -57,6 +58,8 @@ def chunks(part: Part, layout: Layout) -> Iterator[Chunk]:
         elif kind == CSV:
             mark, max_record = layout.delimiter, layout.max_record
             yield from delimited.chunks(stream, part.start, part.stop, mark, max_record, part.line)
+        elif kind == MESSAGES:
+            yield from messages.chunks(stream, part.start, part.stop)
         else:
             yield from avro.chunks(stream, part.start, part.stop)
 
@@ -64,7 +67,8 @@ def chunks(part: Part, layout: Layout) -> Iterator[Chunk]:
 def split_file(file: File, layout: Layout, size: int = PART) -> list[Part]:
     """A file in parts of about `size` bytes that can be read apart from each other; in one when it must be.
 
-    Compressed files and JSON arrays are read in one go, because only what stands before tells where a record begins.
+    Compressed files, JSON arrays and message files are read in one go, because only what stands before tells where
+    a record begins.
     """
     whole = [Part(file.name, 0, None)]
     if file.size <= size:
@@ -74,7 +78,7 @@ def split_file(file: File, layout: Layout, size: int = PART) -> list[Part]:
             if stream.compression:
                 return whole
             kind = layout_of(stream, layout.format)
-            if kind == VALUES:
+            if kind in (VALUES, MESSAGES):
                 return whole
             if kind == CSV:
                 starts = list(delimited.row_starts(stream, size, layout.delimiter, layout.max_record))

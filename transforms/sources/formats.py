@@ -8,12 +8,13 @@ from typing import Final
 
 from transforms.sources.files import SUFFIXES, Corrupt, Stream
 from transforms.sources.lines import BOM, SHORT_READ
+from transforms.sources.messages import MAGIC, MESSAGES
 
 MAX_RECORD: Final = 10 << 20
 """Bytes of a record beyond which it is a dead letter."""
 
 LINES, VALUES, CSV, AVRO = "lines", "values", "csv", "avro"
-"""Layouts: a JSON value a line; a JSON array (or objects over several lines); CSV; an Avro container."""
+"""Layouts: a JSON value a line; a JSON array (or objects over several lines); CSV; an Avro container. MESSAGES is one too."""
 
 NAMES: Final = {
     ".json": "json",
@@ -48,12 +49,15 @@ class Layout:
 
 
 def layout_of(stream: Stream, format: str | None = None) -> str:
-    """The layout of the stream's content: LINES, VALUES, CSV or AVRO. Leaves the stream where it is.
+    """The layout of the stream's content: LINES, VALUES, CSV, AVRO or MESSAGES. Leaves the stream where it is.
 
-    format: `json`, `csv` or `avro`; None to go by the name, and where that says nothing by the content.
+    format: `json`, `csv` or `avro`; None to go by the name, and where that says nothing by the content. A message
+    file is one whatever format says, which is then that of other files.
     Raises Corrupt when the content cannot be read, or is UTF-16.
     """
     head = stream.peek(SHORT_READ)
+    if head.startswith(MAGIC):
+        return MESSAGES
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise Corrupt("the text is UTF-16; write it as UTF-8")
     format = format or format_of_name(stream.name)

@@ -19,6 +19,7 @@ from transforms.sources import avro
 from transforms.sources.avro_records import BAD_RECORD, ReadRecords, compile_records
 from transforms.sources.delimited import is_blank, row_texts
 from transforms.sources.json_values import ARRAY, elements
+from transforms.sources.messages import MESSAGES, Message, unpack_messages
 from transforms.sources.unreadable import UNREADABLE, read_unreadable
 
 MAX_CONTENT: Final = 256 << 20
@@ -31,7 +32,7 @@ class RawRecord(NamedTuple):
     """A record of a chunk; its index is its place in `raw_records`."""
 
     offset: int
-    """Byte offset in the (decompressed) file; for Avro, of the block."""
+    """Byte offset in the (decompressed) file; for Avro and messages, of the block."""
     line: int
     """1-based line number in the file where it begins, 0 when not known."""
     text: bytes
@@ -40,6 +41,10 @@ class RawRecord(NamedTuple):
     """Why there is no record here; empty when there is one."""
     values: Any = None
     """For Avro, the record as a dict."""
+    message: Message | None = None
+    """The message that it came in."""
+    number: int = 0
+    """Its place in that message."""
 
 
 Attempt = tuple[RawRecord, Any, Exception | None]
@@ -131,6 +136,11 @@ def avro_records(chunk: Chunk, codec: str, read: ReadRecords) -> Iterator[RawRec
             yield RawRecord(at, 0, stored[:64], problem)
 
 
+def _messages(chunk: Chunk) -> Iterator[RawRecord]:
+    for message in unpack_messages(chunk.payload):
+        yield RawRecord(chunk.position, 0, message.data, message=message)
+
+
 def _unreadable(chunk: Chunk) -> Iterator[RawRecord]:
     stretch = read_unreadable(chunk)
     where = f"{chunk.source}, byte {chunk.position:,}: {stretch.reason}"
@@ -142,6 +152,7 @@ _READERS: Final[Mapping[str, Callable[[Chunk], Iterator[RawRecord]]]] = {
     ARRAY: _elements,
     "csv": _rows,
     "avro": _avro,
+    MESSAGES: _messages,
     UNREADABLE: _unreadable,
 }
 
