@@ -216,7 +216,7 @@ def _read_again(failures: Iterable[Failed], source: Layout) -> dict[tuple[str, i
         if failed.original is None:
             wanted.setdefault(failed.source, set()).add(failed.ref)
     return {
-        (name, ref): (found.text, found.line)
+        (name, ref): found
         for name, refs in wanted.items()
         for ref, found in originals(name, sorted(refs), source).items()
     }
