@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -41,13 +41,6 @@ def record_ref(position: int, index: int) -> int:
 def split_ref(ref: int) -> tuple[int, int]:
     """(position, index) of a record reference."""
     return ref >> INDEX_BITS, ref & (MAX_CHUNK_RECORDS - 1)
-
-
-class Items(NamedTuple):
-    """Items of one destination that share a source (and, once sharded, a shard)."""
-
-    source: str
-    items: Sequence[Item]
 
 
 _encode = msgspec.msgpack.Encoder().encode
