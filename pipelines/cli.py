@@ -215,7 +215,7 @@ class _Explained:
 
 
 def _load(path: str) -> Relay:
-    from pipelines.relay_file import load
+    from pipelines.plan import load
 
     with _Explained():
         relay = load(path)
