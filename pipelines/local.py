@@ -24,7 +24,7 @@ from pipelines.standing import standing
 from transforms import progress, spool
 from transforms.collect import CollectFn, collected
 from transforms.collect import forget as forget_collected
-from transforms.dead_letter import WriteDeadLettersFn
+from transforms.dead_letter import DeadLetterWriter, WriteDeadLettersFn
 from transforms.deliver import gate, parking
 from transforms.deliver.segments import DeliverSegments
 from transforms.deliver.sink import in_windows
@@ -69,7 +69,7 @@ class Run:
                 parking.put(self.id, to.name, parking.Parking(functools.partial(self._parked, to.name)))
         self.progress = progress.progress(self.id)
         self.spool: spool.Spool
-        self.slices = 0
+        self.slices = self.undecodable = 0
         self._errors: list[BaseException] = []
         self._threads = [
             threading.Thread(target=self._guarded, args=(to,), name=f"deliver-{to.name}", daemon=True)
@@ -105,7 +105,10 @@ class Run:
         """Starts delivering: first what waits from an earlier run."""
         folder = self.ledger.folder if self.ledger else tempfile.mkdtemp(prefix="playrelay-")
         share = max(SMALLEST_SEGMENT, SEGMENT_BYTES // max(1, len(self.plan.destinations)))
-        self.spool = spool.open_spool(self.id, folder, share, self.ledger)
+        plan, letters = self.plan, None
+        if self.dead_letters is not None:
+            letters = DeadLetterWriter(self.dead_letters, plan.vendors, plan.versions, plan.layout)
+        self.spool = spool.open_spool(self.id, folder, share, self.ledger, letters)
         if self.ledger is not None:
             self.spool.release({to.name: self.ledger.waiting(to.name) for to in self.plan.destinations})
         for thread in self._threads:
@@ -151,7 +154,11 @@ class Run:
             for to in chosen:
                 items = in_windows(mapped[tag(to.name)], to)
                 items | f"Spool {to.name}" >> beam.ParDo(spool.WriteSegmentsFn(self.id, to.name, self._head(to)))
-            self._outcomes(mapped[TALLY], mapped[FAILED], sums)
+            self._count(mapped[TALLY], mapped[FAILED], sums)
+            if self.dead_letters is not None:
+                mapped[FAILED] | "Write dead letters" >> beam.ParDo(
+                    WriteDeadLettersFn(self.dead_letters, plan.vendors, plan.versions, plan.layout)
+                )
         self.slices += 1
         return self._keep(one, sums) if self.ledger is not None else 0
 
@@ -166,13 +173,14 @@ class Run:
             tally, records = all_.of(name)
             segments = [segment._replace(slice=number) for segment in found.get(name, ())]
             parts[name] = Mapped(tally, records, segments)
-        selection = self.plan.selection
+            self.spool.add_figures(name, tally)
+        self.undecodable += max((part.tally.undecodable for part in parts.values()), default=0)
         self.ledger.mapped(
             number,
             max((part.tally.records for part in parts.values()), default=0),
             parts,
             places=one.places(),
-            selection=selection.text(),
+            selection=self.plan.selection.text(),
             messages=one.messages,
         )
         self.spool.release({name: part.segments for name, part in parts.items()})
@@ -196,7 +204,7 @@ class Run:
         try:
             with _pipeline() as pipeline:
                 delivered = pipeline | "Deliver" >> DeliverSegments(to, self.plan.models[to.name], self.id)
-                self._outcomes(delivered.tallies, delivered.failed, self.id)
+                self._count(delivered.tallies, delivered.failed, self.id)
         except BaseException as error:  # handed to the thread that waits in run()
             self._errors.append(error)
             self.interrupt()
@@ -205,13 +213,10 @@ class Run:
         if self.ledger is not None:
             self.ledger.parked(destination, reason)
 
-    def _outcomes(self, tallies: beam.PCollection, failed: beam.PCollection, sums: str) -> None:
+    @staticmethod
+    def _count(tallies: beam.PCollection, failed: beam.PCollection, sums: str) -> None:
         tallies | "Count" >> beam.ParDo(CollectFn(sums))
         failed | "Count failed" >> beam.ParDo(CollectFn(sums))
-        if self.dead_letters is not None:
-            failed | "Write dead letters" >> beam.ParDo(
-                WriteDeadLettersFn(self.dead_letters, self.plan.vendors, self.plan.versions, self.plan.layout)
-            )
 
     def _report(self) -> Report:
         names = [to.name for to in self.plan.destinations]
@@ -224,7 +229,7 @@ class Run:
                 totals[name] = Totals(tally, records.rejected(), records.undelivered())
         read = max((total.tally.records for total in totals.values()), default=0)
         stopped = {
-            name: f"{one.halt.reason}; check {one.halt.key} in the relay file" if one.halt.key else one.halt.reason
+            name: parking.words(one.halt)
             for name, one in self.gates.items()
             if one.halt is not None
         }

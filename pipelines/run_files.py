@@ -7,7 +7,7 @@ import functools
 import gc
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from apache_beam.io.filesystems import FileSystems
@@ -21,7 +21,7 @@ from transforms.destination import Destination
 from transforms.ledger import Ledger
 from transforms.map_records import Selection
 from transforms.read import check_schemas
-from transforms.report import DONE, UNDELIVERED
+from transforms.report import DONE, UNDELIVERED, Report
 from transforms.vendors import get
 
 
@@ -53,19 +53,24 @@ def run_files(
         if not quiet:
             display.show_notes(notes)
         job = Run(plan, dead_letters=dead_letters, ledger=ledger)
-        with display.watching(job, inputs, quiet=quiet), stopped_by_signals(job), rarely_collecting():
+        with display.watching(job, inputs, quiet=quiet), stopped_by_signals(job.interrupt), rarely_collecting():
             result = job.run(slices(job, inputs, again))
         if ledger is not None:
             ledger.end(complete=not job.interrupted)
-    if report is not None:
-        with FileSystems.create(report, mime_type="application/json") as file:
-            file.write(json.dumps(result.as_json(), indent=2, ensure_ascii=False).encode() + b"\n")
+    write_report(result, report)
     if not quiet:
         display.show_report(result, dead_letters)
     code = result.exit_code(max_rejected)
     if job.interrupted and not quiet:
         display.show_notes(["interrupted: input that was not read is in no figure above"])
     return UNDELIVERED if job.interrupted and code == DONE else code
+
+
+def write_report(result: Report, path: str | None) -> None:
+    """Writes the report as JSON, on disk or in cloud storage; nothing when no path is given."""
+    if path is not None:
+        with FileSystems.create(path, mime_type="application/json") as file:
+            file.write(json.dumps(result.as_json(), indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def begin(ledger: Ledger, plan: Plan) -> list[str]:
@@ -107,12 +112,12 @@ def rarely_collecting() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stopped_by_signals(job: Run) -> Iterator[None]:
-    """SIGINT and SIGTERM end a run in order, with its report; a second one ends the process."""
+def stopped_by_signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM end the work in order, with its report; a second one ends the process."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, before[signal.Signals(number)])
-        job.interrupt()
+        interrupt()
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:

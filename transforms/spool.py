@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple
 
 import apache_beam as beam
 
-from transforms.dead_letter import Failed
+from transforms.dead_letter import DeadLetterWriter, Failed
 from transforms.elements import counts
 from transforms.ledger import Ledger
 from transforms.ledger_reader import Segment
@@ -37,17 +37,23 @@ class Waiting(NamedTuple):
 class Spool:
     """The segments of one run, by destination."""
 
-    def __init__(self, folder: str, segment_bytes: int, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self, folder: str, segment_bytes: int, ledger: Ledger | None = None, letters: DeadLetterWriter | None = None
+    ) -> None:
         self.folder = folder
         self.segment_bytes = segment_bytes
         """Bytes of packed items a segment, and what delivering holds in memory at a time."""
         self.ledger = ledger
+        self.letters = letters
+        self._unfinished: dict[int, dict[str, int]] = {}
+        """Slice -> destination -> its segments that wait or are being sent."""
         self._queues: dict[str, deque[Segment]] = {}
         self._waiting: dict[str, Waiting] = {}
         self._mapped: dict[str, list[Segment]] = {}
         self._closed: set[str] = set()
         self._number = 0
-        self._changed = threading.Condition()
+        self._figures: dict[str, Tally] = {}
+        self._changed = threading.Condition(threading.RLock())
 
     # From mapping ------------------------------------------------------------------------------
 
@@ -109,33 +115,67 @@ class Spool:
         self, destination: str, segments: Sequence[Segment], tally: Tally, failed: Mapping[int, Sequence[Failed]]
     ) -> None:
         """Every item of these segments has its outcome. failed: slice -> what was not delivered."""
+        failures = [failure for own in failed.values() for failure in own]
+        if failures and self.letters is not None:
+            # First, as segments that are not said to be done are gone through again after a kill.
+            self.letters.write(destination, failures, f"{destination}-{segments[0].number}")
         if self.ledger is not None:
             self.ledger.delivered(destination, segments, tally, failed)
         else:
             for segment in segments:
                 os.unlink(segment.path)
+        self.add_figures(destination, tally)
         with self._changed:
             self._count(destination, segments, -1)
             self._changed.notify_all()
+
+    def unfinished(self, slice_: int) -> list[str]:
+        """The destinations for which items of a slice wait or are being sent."""
+        with self._changed:
+            return [name for name, count in self._unfinished.get(slice_, {}).items() if count]
 
     def waiting(self, destination: str) -> Waiting:
         """What waits for a destination, that which is being sent included."""
         with self._changed:
             return self._waiting.get(destination, Waiting(0, 0))
 
+    def figures(self, destination: str) -> Tally:
+        """What became of items in this process so far, for displays; reasons are left out."""
+        with self._changed:
+            return self._figures.get(destination, Tally())
+
+    def add_figures(self, destination: str, tally: Tally) -> None:
+        """Adds to `figures`."""
+        with self._changed:
+            figures = self._figures.setdefault(destination, Tally())
+            figures.add(tally)
+            figures.reasons.clear()
+            figures.filtered.clear()
+
     def _count(self, destination: str, segments: Sequence[Segment], sign: int) -> None:
         items, size = self._waiting.get(destination, (0, 0))
         items += sign * sum(one.items for one in segments)
         size += sign * sum(one.bytes for one in segments)
         self._waiting[destination] = Waiting(items, size)
+        for one in segments:
+            by_destination = self._unfinished.setdefault(one.slice, {})
+            by_destination[destination] = by_destination.get(destination, 0) + sign
+            if not any(by_destination.values()):
+                del self._unfinished[one.slice]
 
 
 _spools: dict[str, Spool] = {}
 
 
-def open_spool(run: str, folder: str, segment_bytes: int, ledger: Ledger | None = None) -> Spool:
+def open_spool(
+    run: str,
+    folder: str,
+    segment_bytes: int,
+    ledger: Ledger | None = None,
+    letters: DeadLetterWriter | None = None,
+) -> Spool:
     """Makes the spool of a run in this process; WriteSegmentsFn finds it by the run."""
-    _spools[run] = Spool(folder, segment_bytes, ledger)
+    _spools[run] = Spool(folder, segment_bytes, ledger, letters)
     return _spools[run]
 
 

@@ -13,6 +13,11 @@ LONGEST_PAUSE = 60.0
 """Seconds between probes: they double from the first to the longest, with jitter."""
 
 
+def words(halt: Halt) -> str:
+    """Why nothing is sent, and what to mend."""
+    return f"{halt.reason}; check {halt.key} in the relay file" if halt.key else halt.reason
+
+
 class Parking:
     """Whether one destination is parked, in this process. Times are of time.monotonic(), in seconds.
 
@@ -37,7 +42,7 @@ class Parking:
         self.halt = halt
         self._next = now + max(self._pause * random.uniform(0.75, 1.0), retry_after)
         if changed:
-            self._changed(f"{halt.reason}; check {halt.key} in the relay file" if halt.key else halt.reason)
+            self._changed(words(halt))
 
     def release(self) -> None:
         """The destination answers again."""

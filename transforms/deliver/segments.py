@@ -66,9 +66,9 @@ class DeliverSegmentsFn(SinkFn):
             whole = tally.delivered + tally.rejected + tally.undelivered == sum(one.items for one in taken)
             if not whole:  # a halt; what has no outcome waits on disk, and its journal says the rest
                 return
-            # The dead letters are written when this goes on, and only then are the segments done with.
-            yield from self._outcomes(tally, [failure for own in failed.values() for failure in own])
             waiting.finish(self.destination.name, taken, tally, failed)
+            if waiting.ledger is None:  # which has the sums otherwise
+                yield from self._outcomes(tally, [failure for own in failed.values() for failure in own])
 
     def _deliver(self, taken: list[Segment]) -> tuple[Tally, dict[int, list[Failed]]]:
         """Sends the items of segments that have no outcome yet. Returns the outcomes of all of them that have one:
