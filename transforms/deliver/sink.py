@@ -73,9 +73,9 @@ class SinkFn(beam.DoFn):
         settings = settings_of(to)
         self._packing = packing_of(to, settings, self.models)
         policy = Policy(to.retry_s, to.connect_timeout_s, to.timeout_s, to.gzip, min(to.shards, CONNECTIONS))
-        self._sender = Sender(
-            get(to.vendor), settings, self.models, policy, gate(self.run, to.name, to.rate, to.shards)
-        )
+        pace = gate(self.run, to.name, to.rate, to.shards)
+        pace.share(to.vendor, settings.url, settings.credentials)
+        self._sender = Sender(get(to.vendor), settings, self.models, policy, pace)
 
     def _send(self, grouped: list[tuple[int, int, list[bytes]]]) -> Iterator[Any]:
         """Sends (window's start, shard, packed items): the windows of a shard one after the other, the shards side by
