@@ -119,7 +119,8 @@ class Decoder:
         if chunk.format != MESSAGES:
             return None
         own = attributes_of(unpack(chunk.payload))
-        return own if decoded.starts is None else [own[at] for at, _ in _places(decoded)]
+        one_each = decoded.starts is None and decoded.indexes is None
+        return own if one_each else [own[at] for at, _ in _places(decoded)]
 
     def _by_message(self, chunk: Chunk) -> Decoded:
         """The records of messages of any kind."""

@@ -12,9 +12,10 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 import schemas
-from transforms import located
+from transforms import dedupe, located
 from transforms.dead_letter import REJECTED, Failed
 from transforms.decode import Decoded, Decoder, Undecodable
+from transforms.dedupe import DUPLICATE, Dedupe, Duplicates, compile_ids
 from transforms.destination import Destination
 from transforms.elements import Chunk, Item, pack_items, record_ref, split_ref
 from transforms.located import Node
@@ -50,6 +51,8 @@ class SourceMapping:
     """The preset's mapping; None: records are canonical events, or `override` says everything."""
     override: Node | None
     """The relay file's `source.event`."""
+    dedupe: Dedupe | None = None
+    """Which events count as the same; None: each is one of its own."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class MapRecordsFn(beam.DoFn):
     timestamp when the destination has windows. Tagged `tally`: (destination, Tally). Tagged `failed`:
     (destination, list of Failed).
 
+    Where the source asks for it, and `dedupe.use` gave this run a place to keep what was seen, duplicates are filtered.
     What comes out is held until HELD_RECORDS have gone through it, over several chunks of a source: small
     chunks are quick, as their records stay in the processor's cache, and large elements are.
     """
@@ -150,7 +154,16 @@ class MapRecordsFn(beam.DoFn):
         self._held = [_Held(to, compile_for(self.source, to, self.selection)) for to in self.destinations]
         self._raw = any(held.mapper.needs_raw for held in self._held)
         self._attributes = any(held.mapper.needs_attributes for held in self._held)
+        self._duplicates = self._finder()
         self._progress: Progress = progress(self.run)
+
+    def _finder(self) -> Duplicates | None:
+        """What finds duplicates; None when nobody wants them found, or this process does not keep what was seen."""
+        source, seen = self.source, dedupe.of(self.run)
+        if source.dedupe is None or seen is None:
+            return None
+        ids = compile_ids(source.schema, source.hop_one, source.override) if source.dedupe.by == "id" else None
+        return Duplicates(seen, source.dedupe.by, self._decoder, ids, [to.name for to in self.destinations])
 
     def start_bundle(self) -> None:
         """Begins with nothing held."""
@@ -166,6 +179,10 @@ class MapRecordsFn(beam.DoFn):
         decoded = self._decoder.decode(chunk)
         if self.selection.limit is not None:
             decoded = first(decoded, self.selection.limit - self._progress.records)
+        read = len(decoded.records) + len(decoded.undecodable)
+        duplicates = 0
+        if self._duplicates is not None:
+            decoded, duplicates = self._duplicates.leave_out(chunk, decoded)
         refs: int | list[int] = record_ref(chunk.position, 0)
         if decoded.indexes is not None:
             refs = [record_ref(chunk.position, index) for index in decoded.indexes]
@@ -174,7 +191,10 @@ class MapRecordsFn(beam.DoFn):
         for held in self._held:
             held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts, attributes)
             held.undecodable += decoded.undecodable
-        self._progress.records += len(decoded.records) + len(decoded.undecodable)
+            if duplicates:
+                held.counts.records += duplicates
+                held.counts.filtered[DUPLICATE] = held.counts.filtered.get(DUPLICATE, 0) + duplicates
+        self._progress.records += read
         self._progress.bytes += len(chunk.payload)
         yield from self._pass_on(HELD_RECORDS)
 
