@@ -7,26 +7,43 @@ from __future__ import annotations
 
 import base64
 import datetime
-import hashlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 import apache_beam as beam
 import msgspec
 
-from transforms.elements import split_ref
+from transforms.elements import Chunk, split_ref
+from transforms.letter_shape import (
+    AVRO_BINARY,
+    AVRO_JSON,
+    Encoded,
+    First,
+    Letter,
+    OfMessage,
+    Source,
+    as_json,
+    as_line,
+    as_text,
+    letter_id,
+)
 from transforms.letter_stores import FILE_LETTERS, Line, Store, store_of
 from transforms.originals import GONE, Original, originals
 from transforms.sources.formats import Layout
+from transforms.sources.forms import Form
+from transforms.sources.json_values import ARRAY
+from transforms.sources.messages import ENCODING, MESSAGES, Message, pack_messages
+from transforms.sources.records import raw_records
 
 REJECTED = "rejected"
 UNDELIVERED = "undelivered"
 
-_as_it_is = msgspec.json.Decoder(msgspec.Raw).decode
-_encode = msgspec.json.Encoder().encode
-
 HELD_FAILURES = 20_000
 """Failures of a destination that a bundle holds before they are written: a compressed source is read once for them."""
+
+_CARRIED_WHOLE: Final = ("json", ARRAY, "unreadable")
+"""Formats of records that need nothing of their file to be understood."""
 
 
 class Failed(NamedTuple):
@@ -51,83 +68,67 @@ class Failed(NamedTuple):
     """1-based line number, where known."""
     original: bytes | None = None
     """The record's bytes, where they are at hand; else they are read again from the source."""
+    format: str = ""
+    """How `original` is written, as in `Chunk.format`, where it is known."""
+    message: Message | None = None
+    """The message that the record came in, where it cannot be read again; `source` is its subscription then."""
+    number: int = 0
+    """The record's place in that message."""
 
 
-def letter_id(destination: str, model: str, source: str, place: Sequence[str | int], record: bytes) -> str:
-    """Names a dead letter: the same each time the same record of the same source fails at a destination's model.
+def _of_file(name: str, position: int, index: int, original: Original) -> Source:
+    source = Source(name, original.form.format, original.line or None, position, index)
+    if original.form.format == "csv":
+        source.header, source.delimiter = as_text(original.form.header), original.form.delimiter
+    if original.form.format == AVRO_BINARY:
+        schema = msgspec.Raw(original.form.schema)
+        source.avro = Encoded(base64.b64encode(original.avro).decode(), schema)
+    return source
 
-    place: position and index in a file, or the message's id and the index in it. The record is a part of it because
-    a file may be written anew under its name.
-    """
-    parts = msgspec.msgpack.encode((destination, model, source.encode("utf-8", "surrogateescape"), place, record))
-    return hashlib.blake2b(parts, digest_size=16).hexdigest()
+
+def _of_message(name: str, original: Original, message: Message) -> Source:
+    about = OfMessage(message.id, message.ordering_key, message.published_ms or None, dict(message.attributes))
+    encoding = message.attributes.get(ENCODING, "")
+    source = Source(name, "json", index=original.number, message=about)
+    if encoding == "BINARY":
+        source.format, source.avro = AVRO_BINARY, Encoded(base64.b64encode(message.data).decode())
+    elif encoding == "JSON":
+        source.format = AVRO_JSON
+    elif original.text is not None and b"\n" in original.text:
+        source.format = ARRAY
+    return source
 
 
-def document(
-    failed: Failed, destination: str, vendor: str, mapping: str, original: Original, at: str
-) -> dict[str, Any]:
-    """The dead letter of a failed item as it stands in a file; `mapping` is the mapping's version, `at` the time.
-
-    Bytes that are not UTF-8 stand as {"base64": …}. A record whose source could not be read again has
-    `original: null`.
-    """
+def _made(failed: Failed, destination: str, vendor: str, mapping: str, original: Original, at: str) -> Letter:
+    """The dead letter of a failed item; `mapping` is the mapping's version, `at` the time."""
     position, index = split_ref(failed.ref)
+    place: tuple[str | int, int]
+    if original.message is not None:
+        place = original.message.id, original.number
+        source = _of_message(failed.source, original, original.message)
+    else:
+        place = position, index
+        source = _of_file(failed.source, position, index, original)
     record = original.text if original.text is not None else failed.payload or b""
-    return {
-        "id": letter_id(destination, failed.model, failed.source, (position, index), record),
-        "destination": destination,
-        "vendor": vendor,
-        "model": failed.model or None,
-        "outcome": failed.outcome,
-        "reason": failed.reason,
-        "status": failed.status or None,
-        "answer": failed.answer or None,
-        "user": failed.user or None,
-        "time": failed.time_ms,
-        "payload": _payload(failed.payload),
-        "original": None if original.text is None else _text(original.text),
-        "source": {
-            "name": failed.source,
-            "line": original.line or None,
-            "position": position,
-            "index": index,
-        },
-        "mapping": mapping or None,
-        "at": at,
-        "failures": 1,
-        "first": {"reason": failed.reason, "at": at},
-    }
-
-
-def _payload(payload: bytes | None) -> Any:
-    if payload is None:
-        return None
-    try:
-        payload.decode()  # the check of JSON does not look into texts
-        # A payload that is the record itself may stand on several lines.
-        return _as_it_is(msgspec.json.format(payload, indent=-1) if b"\n" in payload or b"\r" in payload else payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _text(payload)
-
-
-def _text(data: bytes) -> str | dict[str, str]:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(data).decode()}
-
-
-def _line(document: dict[str, Any]) -> bytes:
-    try:
-        return _encode(document) + b"\n"
-    except UnicodeEncodeError:  # the name of a file may be no Unicode
-        return _encode(_unicode(document)) + b"\n"
-
-
-def _unicode(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _unicode(inner) for key, inner in value.items()}
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    return Letter(
+        id=letter_id(destination, failed.model, source.name, place, record),
+        destination=destination,
+        vendor=vendor,
+        model=failed.model or None,
+        outcome=failed.outcome,
+        reason=failed.reason,
+        status=failed.status or None,
+        answer=failed.answer or None,
+        user=failed.user or None,
+        time=failed.time_ms,
+        payload=as_json(failed.payload),
+        original=None if original.text is None else as_text(original.text),
+        source=source,
+        mapping=mapping or None,
+        at=at,
+        failures=1,
+        first=First(failed.reason, at),
+    )
 
 
 class DeadLetterWriter:
@@ -157,21 +158,51 @@ class DeadLetterWriter:
         for outcome in (REJECTED, UNDELIVERED):
             chosen = [one for one in failed if one.outcome == outcome]
             for at in range(0, len(chosen), FILE_LETTERS):
-                self._store.add(destination, outcome, self.lines(destination, chosen[at : at + FILE_LETTERS]), key)
+                letters = self.letters(destination, chosen[at : at + FILE_LETTERS])
+                lines = [Line(letter.id, letter.failures, letter.model or "", as_line(letter)) for letter in letters]
+                self._store.add(destination, outcome, lines, key)
 
-    def lines(self, destination: str, failures: Sequence[Failed]) -> list[Line]:
-        """The letters of failures."""
+    def letters(self, destination: str, failures: Sequence[Failed]) -> list[Letter]:
+        """The letters of failures, without writing them."""
         read = _read_again(failures, self._source)
         vendor, version = self._vendors[destination], self._versions.get(destination, "")
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-        found = []
-        for failed in failures:
-            original = read.get((failed.source, failed.ref), GONE)
-            if original.text is None:
-                original = original._replace(text=failed.original, line=failed.line)
-            made = document(failed, destination, vendor, version, original, now)
-            found.append(Line(made["id"], made["failures"], failed.model, _line(made)))
-        return found
+        return [
+            _made(failed, destination, vendor, version, _original(failed, read.get((failed.source, failed.ref))), now)
+            for failed in failures
+        ]
+
+    def close(self) -> None:
+        """Lets go of connections."""
+        self._store.close()
+
+
+def _original(failed: Failed, read: Original | None) -> Original:
+    """A failure's record: as it was read again, else as the failure carries it."""
+    if failed.message is not None:
+        text = failed.original
+        if text is None:
+            chunk = Chunk(failed.source, 0, 0, MESSAGES, pack_messages([failed.message]))
+            text = next(itertools.islice(raw_records(chunk), failed.number, None)).text
+        return Original(text, 0, failed.message, failed.number)
+    if read is None or read.text is None:
+        form = Form(failed.format if failed.format in _CARRIED_WHOLE else "")
+        return GONE._replace(text=failed.original, line=failed.line, form=form)
+    return read
+
+
+def _read_again(failures: Iterable[Failed], source: Layout) -> dict[tuple[str, int], Original]:
+    """(source, ref) -> the record of each failure that does not carry all that there is to know of it."""
+    wanted: dict[str, set[int]] = {}
+    for failed in failures:
+        carried = failed.original is not None and failed.format in _CARRIED_WHOLE
+        if not carried and failed.message is None:
+            wanted.setdefault(failed.source, set()).add(failed.ref)
+    return {
+        (name, ref): found
+        for name, refs in wanted.items()
+        for ref, found in originals(name, sorted(refs), source).items()
+    }
 
 
 class WriteDeadLettersFn(beam.DoFn):
@@ -208,18 +239,9 @@ class WriteDeadLettersFn(beam.DoFn):
             self._writer.write(destination, failures)
         self._held.clear()
 
-
-def _read_again(failures: Iterable[Failed], source: Layout) -> dict[tuple[str, int], Original]:
-    """(source, ref) -> the record of each failure that does not carry its own."""
-    wanted: dict[str, set[int]] = {}
-    for failed in failures:
-        if failed.original is None:
-            wanted.setdefault(failed.source, set()).add(failed.ref)
-    return {
-        (name, ref): found
-        for name, refs in wanted.items()
-        for ref, found in originals(name, sorted(refs), source).items()
-    }
+    def teardown(self) -> None:
+        """Lets go of connections."""
+        self._writer.close()
 
 
-__all__ = ["REJECTED", "UNDELIVERED", "DeadLetterWriter", "Failed", "WriteDeadLettersFn"]
+__all__ = ["REJECTED", "UNDELIVERED", "DeadLetterWriter", "Failed", "Letter", "WriteDeadLettersFn"]

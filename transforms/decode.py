@@ -45,6 +45,8 @@ class Undecodable(NamedTuple):
     reason: str
     original: bytes
     """The record as it was read, at most max_record bytes; of what could not be read, its first 64 KiB."""
+    format: str
+    """How it is written, as in `Chunk.format`."""
 
 
 class Decoded(NamedTuple):
@@ -145,7 +147,9 @@ def _one_by_one(chunk: Chunk, attempts: Iterator[Attempt]) -> Decoded:
             indexes.append(index)
             continue
         why = raw.problem or reason(error)
-        undecodable.append(Undecodable(record_ref(chunk.position, index), raw.line, raw.offset, why, raw.text))
+        undecodable.append(
+            Undecodable(record_ref(chunk.position, index), raw.line, raw.offset, why, raw.text, chunk.format)
+        )
     return Decoded(records, indexes if undecodable else None, undecodable)
 
 

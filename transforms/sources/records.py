@@ -45,6 +45,8 @@ class RawRecord(NamedTuple):
     """The message that it came in."""
     number: int = 0
     """Its place in that message."""
+    binary: bytes = b""
+    """For Avro, the record's own bytes; empty when there are none, or they cannot be told from the others'."""
 
 
 Attempt = tuple[RawRecord, Any, Exception | None]
@@ -114,7 +116,8 @@ def _avro(chunk: Chunk) -> Iterator[RawRecord]:
 
 
 def avro_records(chunk: Chunk, codec: str, read: ReadRecords) -> Iterator[RawRecord]:
-    """The records of an Avro chunk as a function reads them; it must not raise for text that is not UTF-8.
+    """The records of an Avro chunk as a function reads them, with their ends; it must not raise for text that is not
+    UTF-8.
 
     What cannot be read of a block comes as one, with the problem.
     """
@@ -122,16 +125,18 @@ def avro_records(chunk: Chunk, codec: str, read: ReadRecords) -> Iterator[RawRec
     for offset, count, stored in avro.blocks_of(text):
         found: list[Any] = []
         problem = ""
-        at = chunk.position + offset
+        data, begin, at = b"", 0, chunk.position + offset
         try:
             data = decompress(codec, stored)
             if read(data, count, found) != len(data):
                 problem = f"the Avro block has bytes left behind its {count:,} records"
         except (*BAD_RECORD, *BAD_BLOCK) as error:
             problem = f"damaged Avro block: {count - len(found):,} of its {count:,} records cannot be read ({error})"
-        for values in found:
+        for values, end in found:
             body = json_text(values)
-            yield RawRecord(at, 0, body, "" if body else "a text is not UTF-8", values)
+            problem_of_it = "" if body else "a text is not UTF-8"
+            yield RawRecord(at, 0, body, problem_of_it, values, binary=data[begin:end])
+            begin = end
         if problem:
             yield RawRecord(at, 0, stored[:64], problem)
 
@@ -161,7 +166,7 @@ _READERS: Final[Mapping[str, Callable[[Chunk], Iterator[RawRecord]]]] = {
 def _whole_reader(header: bytes) -> tuple[str, ReadRecords]:
     """The codec of a container, and what reads all of its records' fields."""
     parsed = avro.parse_header(header)
-    return parsed.codec, compile_records(parsed.schema, decode=surrogates)
+    return parsed.codec, compile_records(parsed.schema, decode=surrogates, ends=True)
 
 
 def surrogates(text: bytes) -> str:
