@@ -31,20 +31,21 @@ def preview(plan: Plan, inputs: Sequence[str], number: int) -> Iterator[str]:
         decoded = first(decoder.decode(chunk), left)
         left -= len(decoded.records) + len(decoded.undecodable)
         bad = {one.ref: one for one in decoded.undecodable}
-        good = iter(zip(decoded.records, decoder.raws(chunk, decoded), strict=False))
+        raws, attributes = decoder.raws(chunk, decoded), decoder.attributes(chunk, decoded)
+        good = iter(zip(decoded.records, raws, attributes or itertools.repeat(None), strict=False))
         for index in range(len(decoded.records) + len(bad)):
             ref = record_ref(chunk.position, index)
             if ref in bad:
                 yield f"record {chunk.source} line {bad[ref].line}: undecodable: {bad[ref].reason}"
                 yield ""
                 continue
-            record, raw = next(good)
+            record, raw, own = next(good)
             yield f"record {chunk.source}, {index + 1} of the chunk at byte {chunk.position}:"
             yield "  " + raw.decode("utf-8", "replace")
             for to, mapper, settings in mappers:
                 shards: list[list[Item]] = [[] for _ in range(to.shards)]
                 counts = MapTally()
-                mapper.map_chunk([record], [raw], [ref], shards, counts)
+                mapper.map_chunk([record], [raw], [ref], shards, counts, [own])
                 yield from _one(to, mapper.models, settings, chunk.source, shards, counts)
             yield ""
         if left <= 0:

@@ -9,6 +9,7 @@ import base64
 import datetime
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import apache_beam as beam
@@ -30,10 +31,11 @@ from transforms.letter_shape import (
 )
 from transforms.letter_stores import FILE_LETTERS, Line, Store, store_of
 from transforms.originals import GONE, Original, originals
+from transforms.sources.files import Corrupt
 from transforms.sources.formats import Layout
 from transforms.sources.forms import Form
 from transforms.sources.json_values import ARRAY
-from transforms.sources.messages import ENCODING, MESSAGES, Message, pack_messages
+from transforms.sources.messages import ENCODING, MESSAGES, Message, pack_messages, subscription_of
 from transforms.sources.records import raw_records
 
 REJECTED = "rejected"
@@ -41,6 +43,8 @@ UNDELIVERED = "undelivered"
 
 HELD_FAILURES = 20_000
 """Failures of a destination that a bundle holds before they are written: a compressed source is read once for them."""
+
+_ENCODINGS: Final = {"BINARY": AVRO_BINARY, "JSON": AVRO_JSON}
 
 _CARRIED_WHOLE: Final = ("json", ARRAY, "unreadable")
 """Formats of records that need nothing of their file to be understood."""
@@ -88,15 +92,17 @@ def _of_file(name: str, position: int, index: int, original: Original) -> Source
 
 def _of_message(name: str, original: Original, message: Message) -> Source:
     about = OfMessage(message.id, message.ordering_key, message.published_ms or None, dict(message.attributes))
-    encoding = message.attributes.get(ENCODING, "")
-    source = Source(name, "json", index=original.number, message=about)
-    if encoding == "BINARY":
-        source.format, source.avro = AVRO_BINARY, Encoded(base64.b64encode(message.data).decode())
-    elif encoding == "JSON":
-        source.format = AVRO_JSON
-    elif original.text is not None and b"\n" in original.text:
-        source.format = ARRAY
-    return source
+    format = _ENCODINGS.get(message.attributes.get(ENCODING, ""), "json")
+    return Source(name, original.form.format or format, index=original.number, message=about)
+
+
+@lru_cache(maxsize=256)
+def _subscription(path: str) -> str:
+    """Where the messages of a file came from; the file's name when that cannot be read."""
+    try:
+        return subscription_of(path)
+    except Corrupt:
+        return path
 
 
 def _made(failed: Failed, destination: str, vendor: str, mapping: str, original: Original, at: str) -> Letter:
@@ -104,8 +110,9 @@ def _made(failed: Failed, destination: str, vendor: str, mapping: str, original:
     position, index = split_ref(failed.ref)
     place: tuple[str | int, int]
     if original.message is not None:
+        name = failed.source if failed.message is not None else _subscription(failed.source)
         place = original.message.id, original.number
-        source = _of_message(failed.source, original, original.message)
+        source = _of_message(name, original, original.message)
     else:
         place = position, index
         source = _of_file(failed.source, position, index, original)

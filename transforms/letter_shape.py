@@ -27,12 +27,12 @@ Text = str | Base64
 
 
 class Encoded(msgspec.Struct):
-    """A record as Avro's binary encoding has it."""
+    """A record of an Avro container, as Avro's binary encoding has it."""
 
     record: str
     """Base64."""
-    schema: msgspec.Raw | UnsetType = UNSET
-    """The schema it was written with; not there when that is the source's, as with messages."""
+    schema: msgspec.Raw
+    """What it was written with."""
 
 
 class OfMessage(msgspec.Struct):
@@ -51,8 +51,9 @@ class Source(msgspec.Struct):
     name: str
     """The file or the subscription."""
     format: str = ""
-    """How the original is written: `json`, `array` (JSON over several lines), `csv`, `avro`, `avro json`; `unreadable`: it
-    is no record, but what stood where none could be read. Empty when that is not known."""
+    """How the original is written: `json`, `array` (JSON over several lines), `csv`, `avro` (of a container: as JSON text; of
+    a message: in Avro's binary encoding), `avro json`; `unreadable`: it is no record, but what stood where none could be
+    read. Empty when that is not known."""
     line: int | None = None
     """1-based number in the file."""
     position: int | None = None
@@ -64,7 +65,7 @@ class Source(msgspec.Struct):
     delimiter: str | UnsetType = UNSET
     """Of CSV."""
     avro: Encoded | UnsetType = UNSET
-    """Of Avro, where `original` is JSON text."""
+    """Of a record of an Avro container."""
     message: OfMessage | UnsetType = UNSET
 
 

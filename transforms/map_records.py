@@ -139,6 +139,7 @@ class MapRecordsFn(beam.DoFn):
         self._decoder = Decoder(self.source.schema)
         self._held = [_Held(to, compile_for(self.source, to, self.selection)) for to in self.destinations]
         self._raw = any(held.mapper.needs_raw for held in self._held)
+        self._attributes = any(held.mapper.needs_attributes for held in self._held)
         self._progress: Progress = progress(self.run)
 
     def start_bundle(self) -> None:
@@ -159,8 +160,9 @@ class MapRecordsFn(beam.DoFn):
         if decoded.indexes is not None:
             refs = [record_ref(chunk.position, index) for index in decoded.indexes]
         raws = self._decoder.raws(chunk, decoded) if self._raw else None
+        attributes = self._decoder.attributes(chunk, decoded) if self._attributes else None
         for held in self._held:
-            held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts)
+            held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts, attributes)
             held.undecodable += decoded.undecodable
         self._progress.records += len(decoded.records) + len(decoded.undecodable)
         self._progress.bytes += len(chunk.payload)
@@ -184,13 +186,15 @@ class MapRecordsFn(beam.DoFn):
 
 def first(decoded: Decoded, number: int) -> Decoded:
     """The first `number` records of a chunk, undecodable ones included."""
-    records, indexes, undecodable = decoded
+    records, indexes, undecodable = decoded[:3]
     if number >= len(records) + len(undecodable):
         return decoded
     number = max(number, 0)
     bad = [one for one in undecodable if split_ref(one.ref)[1] < number]
     good = number - len(bad)
-    return Decoded(records[:good], None if indexes is None else indexes[:good], bad)
+    return decoded._replace(
+        records=records[:good], indexes=None if indexes is None else indexes[:good], undecodable=bad
+    )
 
 
 def _outcomes(source: str, counts: MapTally, undecodable: Sequence[Undecodable]) -> tuple[Tally, list[Failed]]:

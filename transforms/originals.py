@@ -116,6 +116,5 @@ def _by_position(
 def _originals(chunk: Chunk) -> Iterator[Original]:
     form = form_of(chunk)
     for raw in raw_records(chunk):
-        no_record = raw.problem and not raw.binary and raw.message is None
-        own = Form(UNREADABLE) if no_record else form
+        own = Form(UNREADABLE) if raw.problem and not raw.binary else form
         yield Original(raw.text, raw.line, raw.message, raw.number, own, raw.binary)
