@@ -17,7 +17,7 @@ _as_it_is = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class Base64(msgspec.Struct):
+class Base64(msgspec.Struct, forbid_unknown_fields=True):
     """Bytes that are not UTF-8."""
 
     base64: str
