@@ -59,6 +59,8 @@ def _only_option(function: Any) -> Any:
 @click.option("--until", metavar="TIME", help="Relay records before this time.")
 @_only_option
 @click.option("--max-rejected", type=click.IntRange(min=0), metavar="N", help="Exit with 3 above N rejected records.")
+@click.option("--state", metavar="DIR", help="Keep there what is done: the same command goes on after a kill.")
+@click.option("--again", is_flag=True, help="With --state: send again what was sent before.")
 @click.option("--quiet", is_flag=True, help="No progress, no table.")
 def run(
     relay: str,
@@ -71,6 +73,8 @@ def run(
     until: str | None,
     only: tuple[str, ...],
     max_rejected: int | None,
+    state: str | None,
+    again: bool,
     quiet: bool,
 ) -> None:
     """Relay files to the destinations of RELAY and account for every record.
@@ -80,6 +84,10 @@ def run(
     """
     from pipelines import run_files
 
+    if state is None and again:
+        _fail("--again goes with --state: without a state folder, every run sends everything")
+    if state is not None and limit is not None:
+        _fail("--limit does not go with --state: a part of the records would count as read")
     loaded = _load(relay)
     selection = _selection(since, until, limit)
     with _Explained():
@@ -92,6 +100,8 @@ def run(
             report=report,
             max_rejected=max_rejected,
             quiet=quiet,
+            state=state,
+            again=again,
         )
     sys.exit(code)
 
@@ -205,7 +215,7 @@ class _Explained:
 
 
 def _load(path: str) -> Relay:
-    from pipelines.relay_file import load
+    from pipelines.plan import load
 
     with _Explained():
         relay = load(path)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.printable import one_line
+from transforms.sources.files import SUFFIXES, match
 from transforms.vendors import get
 
 if TYPE_CHECKING:
@@ -62,22 +63,30 @@ def show_notes(notes: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def watching(run: Run, *, quiet: bool) -> Iterator[None]:
-    """Shows a run's progress while it goes on."""
+def watching(run: Run, inputs: Sequence[str], *, quiet: bool) -> Iterator[None]:
+    """Shows the progress of a run over files while it goes on."""
     if quiet or not sys.stderr.isatty():
         yield
         return
+    size = _size(inputs)
     with Live(
-        console=_console(sys.stderr), refresh_per_second=5, transient=True, get_renderable=lambda: _progress(run)
+        console=_console(sys.stderr), refresh_per_second=5, transient=True, get_renderable=lambda: _progress(run, size)
     ):
         yield
 
 
-def _progress(run: Run) -> Table:
+def _size(inputs: Sequence[str]) -> int:
+    """Bytes of the input; 0 when sizes do not tell how much there is to read (compressed files)."""
+    files = match(inputs)
+    plain = not any(file.name.lower().endswith(tuple(SUFFIXES)) for file in files)
+    return sum(file.size for file in files) if plain else 0
+
+
+def _progress(run: Run, size: int) -> Table:
     seconds = max(time.monotonic() - run.started, 1e-9)
     records = run.progress.records
     table = Table.grid(padding=(0, 2))
-    share = run.share_read()
+    share = min(1.0, run.progress.bytes / size) if size else None
     state = "read" if share is None else f"read, {share:.0%} of the input"
     if share and run.reading:
         state += f", {_duration(seconds / share - seconds)} left to read"

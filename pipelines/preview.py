@@ -12,7 +12,7 @@ from transforms.credentials import MASK, CredentialError, resolve
 from transforms.decode import Decoder
 from transforms.deliver.sink import packing_of
 from transforms.destination import Destination
-from transforms.elements import Item, record_ref
+from transforms.elements import Item, Origin, record_ref
 from transforms.map_records import compile_for, first
 from transforms.mapping import MapTally
 from transforms.pack import TooLarge, in_time_order, pack
@@ -67,7 +67,7 @@ def _one(
         yield f"  {to.name}: rejected: {where}: {rejected.reason}"
     vendor = get(to.vendor)
     for items in shards:
-        for batch in pack(in_time_order([(source, items)]), packing_of(to, settings, models)):
+        for batch in pack(in_time_order([(Origin(source), items)]), packing_of(to, settings, models)):
             if isinstance(batch, TooLarge):
                 yield f"  {to.name}: rejected: {batch.size} bytes, {batch.limit} are allowed in a request"
                 continue

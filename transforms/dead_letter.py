@@ -72,6 +72,8 @@ class Failed(NamedTuple):
     """1-based line number, where known."""
     original: bytes | None = None
     """The record's bytes, where they are at hand; else they are read again from the source."""
+    segment: int = 0
+    """Number of the segment on disk that held the item; 0 when there was none."""
     format: str = ""
     """How `original` is written, as in `Chunk.format`, where it is known."""
     message: Message | None = None

@@ -51,5 +51,7 @@ class Destination:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The vendor's own keys."""
     allow_insecure: bool = False
+    park_bytes: int = 10_000_000_000
+    """Most bytes of items that may wait on disk while the vendor is down (a stream)."""
     base_dir: str = "."
     """Folder that `file:` references start from."""

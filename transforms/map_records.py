@@ -61,6 +61,10 @@ class Selection:
     limit: int | None = None
     """Only the first so many records are read (runners inside this process)."""
 
+    def text(self) -> str:
+        """What names the span of time: two that differ leave out other records."""
+        return "" if self.since_ms is None and self.until_ms is None else f"{self.since_ms}..{self.until_ms}"
+
 
 def compile_for(source: SourceMapping, destination: Destination, selection: Selection = Selection()) -> Mapper:
     """The compiled mapping of a destination; located.Problems with everything that is wrong in it."""
@@ -81,6 +85,10 @@ def compile_for(source: SourceMapping, destination: Destination, selection: Sele
     )
 
 
+def _records(items: Sequence[Item]) -> int:
+    return len({item[4] for item in items})
+
+
 class _Held:
     """What one destination got from the chunks of one source since it was last passed on."""
 
@@ -97,17 +105,19 @@ class _Held:
     def pass_on(self, source: str) -> Iterator[tuple[str, Any, Timestamp | None]]:
         """(tag of the output, element, its timestamp or None for any)."""
         to, window, output = self.to, self.to.batch.window_ms, tag(self.to.name)
+        several = len(self.mapper.models) > 1
         for shard, items in enumerate(self.shards):
             if not items:
                 continue
             if window is None:
-                yield output, (shard, pack_items(source, items)), None
+                yield output, (shard, pack_items(source, items, _records(items) if several else None)), None
             else:
                 windows: dict[int, list[Item]] = {}
                 for item in items:
                     windows.setdefault(min(max(item[3], EARLIEST_MS), LATEST_MS) // window, []).append(item)
                 for number, own in windows.items():
-                    yield output, (shard, pack_items(source, own)), Timestamp(micros=number * window * 1000)
+                    packed = pack_items(source, own, _records(own) if several else None)
+                    yield output, (shard, packed), Timestamp(micros=number * window * 1000)
         tally, failures = _outcomes(source, self.counts, self.undecodable)
         yield TALLY, (to.name, tally), None
         if failures:
