@@ -135,7 +135,8 @@ class MessageDecoder:
 
     def _row(self, text: bytes, attributes: Mapping[str, str]) -> Any:
         delimiter = attributes.get(DELIMITER, ",")
-        if attributes[FORMAT] != "csv" or HEADER not in attributes or len(delimiter) != 1:
+        possible = len(delimiter) == 1 and delimiter.isascii() and delimiter not in '"\r\n\0'
+        if attributes[FORMAT] != "csv" or HEADER not in attributes or not possible:
             raise ValueError(f"the attributes {FORMAT}, {HEADER} and {DELIMITER} do not say how to read the message")
         return self._csv.row(text, self._csv.header(attributes[HEADER].encode(), delimiter), delimiter)
 
