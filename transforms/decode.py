@@ -20,6 +20,7 @@ from transforms.decode_json import NOT_JSON, JsonDecoder
 from transforms.decode_messages import MessageDecoder, Whole
 from transforms.elements import Chunk, record_ref
 from transforms.sources.json_values import ARRAY
+from transforms.sources.message_records import bare
 from transforms.sources.messages import MESSAGES, Message, attributes_of, data_of, unpack, unpack_messages
 from transforms.sources.records import Attempt, RawRecord, attempt, raw_records, unpack_rows
 
@@ -100,7 +101,8 @@ class Decoder:
     def raws(self, chunk: Chunk, decoded: Decoded) -> list[bytes]:
         """The records of `decoded` as they were written (Avro: as JSON text), for models that pass them on."""
         if chunk.format == MESSAGES:
-            texts = data_of(unpack(chunk.payload)) if decoded.starts is None else self._messages.raws(chunk)
+            one_each = decoded.starts is None
+            texts = list(map(bare, data_of(unpack(chunk.payload)))) if one_each else self._messages.raws(chunk)
         else:
             texts = [raw.text for raw in raw_records(chunk)]
         return texts if decoded.indexes is None else [texts[index] for index in decoded.indexes]

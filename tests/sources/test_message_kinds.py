@@ -204,6 +204,14 @@ def test_a_bad_record_costs_the_others_of_its_message_nothing(data: bytes, good:
     assert [one.original for one in found.undecodable] == bad
 
 
+@pytest.mark.parametrize("data", [[b"", GOOD + b"\n"], [GOOD + b"\n" + GOOD, b"", GOOD + b"\n"], [b"\n", GOOD + b"\n"],
+                                  [GOOD + b"\n\n", GOOD + b"\n"], [GOOD + b"\n" + GOOD, b"\n"], [GOOD, b""]])  # fmt: skip
+def test_empty_messages_among_those_with_line_ends_are_noticed(data: list[bytes]) -> None:
+    found = decode(*data)
+    assert len(found.undecodable) == sum(not one.strip() for one in data)
+    assert len(found.records) == sum(one.count(GOOD) for one in data)
+
+
 def test_rows_of_csv_come_again_with_their_header() -> None:
     header, *rows = delimited(RECORDS[:3], ";").decode().replace("\nzweite", " zweite").splitlines()
     told = {"playrelay.format": "csv", "playrelay.header": header, "playrelay.delimiter": ";"}
