@@ -25,6 +25,7 @@ from transforms.sources.messages import (
     Packed,
     attributes_of,
     data_of,
+    lengths_of,
     unpack,
 )
 from transforms.sources.records import Attempt, RawRecord, attempt, json_text
@@ -53,7 +54,14 @@ class MessageDecoder:
 
     def all(self, packed: Packed) -> list[Any] | None:
         """All records of messages that hold one JSON object each; None when one of them is bad, or something else."""
-        records = self._json.lines(packed.text) if packed.plain else None
+        if not packed.plain:
+            return None
+        text = packed.text
+        if text.endswith(b"\n\n"):  # messages end with line ends of their own; an empty one would not be noticed then
+            if 0 in lengths_of(packed):
+                return None
+            text = text.replace(b"\n\n", b"\n")
+        records = self._json.lines(text)
         return records if records is not None and len(records) == packed.count else None
 
     def each(self, chunk: Chunk) -> Iterator[Whole | list[Attempt]]:
@@ -135,7 +143,8 @@ class MessageDecoder:
 
     def _row(self, text: bytes, attributes: Mapping[str, str]) -> Any:
         delimiter = attributes.get(DELIMITER, ",")
-        if attributes[FORMAT] != "csv" or HEADER not in attributes or len(delimiter) != 1:
+        possible = len(delimiter) == 1 and delimiter.isascii() and delimiter not in '"\r\n\0'
+        if attributes[FORMAT] != "csv" or HEADER not in attributes or not possible:
             raise ValueError(f"the attributes {FORMAT}, {HEADER} and {DELIMITER} do not say how to read the message")
         return self._csv.row(text, self._csv.header(attributes[HEADER].encode(), delimiter), delimiter)
 

@@ -123,13 +123,18 @@ def unpack(payload: bytes) -> Packed:
     return _decode(payload)
 
 
-def data_of(packed: Packed) -> list[bytes]:
-    """The data of each message."""
+def lengths_of(packed: Packed) -> array.array[int]:
+    """Bytes of each message's data."""
     lengths = array.array("I", packed.lengths)
     if sys.byteorder == "big":
         lengths.byteswap()
+    return lengths
+
+
+def data_of(packed: Packed) -> list[bytes]:
+    """The data of each message."""
     found, at, text = [], 0, packed.text
-    for length in lengths:
+    for length in lengths_of(packed):
         found.append(text[at : at + length])
         at += length + 1
     return found
