@@ -11,10 +11,11 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.display import console, plain_table
+from pipelines.display import console_of, table_of
 from pipelines.printable import one_line, printable
 from transforms.letter_marks import Marks
-from transforms.letter_shape import Letter, Text as Given, as_bytes
+from transforms.letter_shape import Letter, as_bytes
+from transforms.letter_shape import Text as Given
 from transforms.letters import read_letters
 from transforms.remedies import Group, group_letters
 
@@ -33,15 +34,18 @@ def dead_letters(location: str, only: Collection[str] = (), as_json: bool = Fals
         marks.close()
     skipped.tell()
     if as_json:
-        click.echo(json.dumps(_document(groups, replayed, skipped.count), indent=2, ensure_ascii=False))
+        # In ASCII, so that nothing in it acts on a terminal.
+        click.echo(json.dumps(_document(groups, replayed, skipped.count), indent=2))
         return
     number = sum(group.letters for group in groups)
     click.echo(f"{number:,} open dead letter{'' if number == 1 else 's'} in {printable(location)}")
     if replayed:
-        click.echo("replayed before: " + ", ".join(f"{count:,} {printable(outcome)}" for outcome, count in replayed.items()))
+        click.echo(
+            "replayed before: " + ", ".join(f"{count:,} {printable(outcome)}" for outcome, count in replayed.items())
+        )
     if groups:
         click.echo()
-        console(sys.stdout).print(_table(groups))
+        console_of(sys.stdout).print(_table(groups))
 
 
 class _Skipped:
@@ -60,16 +64,14 @@ class _Skipped:
             click.echo(f"… and {self.count - SKIPPED_SHOWN:,} more lines that are no dead letters", err=True)
 
 
-def _open_letters(
-    location: str, only: Collection[str], marks: Marks, skipped: _Skipped
-) -> Iterator[Letter]:
+def _open_letters(location: str, only: Collection[str], marks: Marks, skipped: _Skipped) -> Iterator[Letter]:
     for letter in read_letters(location, skipped):
         if (not only or letter.destination in only) and not marks.is_marked(letter.id, letter.failures):
             yield letter
 
 
 def _table(groups: Iterable[Group]) -> Table:
-    table = plain_table(("destination", "model"), ("letters",))
+    table = table_of(("destination", "model"), ("letters",))
     table.add_column("reason, example, likely remedy", overflow="fold")
     for group in groups:
         letter = group.example
@@ -80,8 +82,8 @@ def _table(groups: Iterable[Group]) -> Table:
             f"  {one_line(_shown(letter.original), 160)}",
             f"remedy: {one_line(group.remedy, 600)}",
         ]
-        table.add_row(Text(one_line(letter.destination)), Text(one_line(letter.model or "")), f"{group.letters:,}", Text("\n".join(lines)))
-        table.add_row("", "", "", "")
+        names = [Text(one_line(name, 60)) for name in (letter.destination, letter.model or "")]
+        table.add_row(*names, f"{group.letters:,}", Text("\n".join(lines) + "\n"))
     return table
 
 
@@ -92,7 +94,9 @@ def _where(letter: Letter) -> str:
         return f"{source.name}, message {source.message.id}{number}"
     if source.line:
         return f"{source.name}, line {source.line:,}"
-    return source.name if source.position is None else f"{source.name}, byte {source.position:,}, record {(source.index or 0) + 1:,}"
+    if source.position is None:
+        return source.name
+    return f"{source.name}, record {(source.index or 0) + 1:,} from byte {source.position:,} on"
 
 
 def _shown(original: Given | None) -> str:

@@ -45,7 +45,8 @@ FIGURES = (
 )
 
 
-def _console(file: TextIO) -> Console:
+def console_of(file: TextIO) -> Console:
+    """What prints to a file: FIXED_WIDTH columns and no colours unless it is a terminal."""
     if file.isatty():
         return Console(file=file, highlight=False)
     return Console(file=file, highlight=False, width=FIXED_WIDTH, force_terminal=False, color_system=None)
@@ -53,7 +54,7 @@ def _console(file: TextIO) -> Console:
 
 def _line(text: str, file: TextIO | None = None) -> None:
     """One line, which the terminal may fold but nothing cuts: paths in it can be copied."""
-    _console(file or sys.stdout).print(Text(text), soft_wrap=True)
+    console_of(file or sys.stdout).print(Text(text), soft_wrap=True)
 
 
 def show_notes(notes: Sequence[str]) -> None:
@@ -70,7 +71,7 @@ def watching(run: Run, inputs: Sequence[str], *, quiet: bool) -> Iterator[None]:
         return
     size = _size(inputs)
     with Live(
-        console=_console(sys.stderr), refresh_per_second=5, transient=True, get_renderable=lambda: _progress(run, size)
+        console=console_of(sys.stderr), refresh_per_second=5, transient=True, get_renderable=lambda: _progress(run, size)
     ):
         yield
 
@@ -110,7 +111,7 @@ def _duration(seconds: float) -> str:
 def show_report(report: Report, dead_letters: str | None) -> None:
     """The table that accounts for each record."""
     _line(f"{report.read:,} records read in {report.seconds:.1f} s")
-    console = _console(sys.stdout)
+    console = console_of(sys.stdout)
     for table in _figures(report.totals, console):
         console.print(table)
         console.print()
@@ -127,7 +128,7 @@ def show_report(report: Report, dead_letters: str | None) -> None:
 def _figures(totals: Mapping[str, Totals], console: Console) -> Iterator[Table]:
     """A row a destination; where that is too wide, a column a destination, in as many tables as it takes."""
     cells = {name: _cells(total) for name, total in totals.items()}
-    table = _table(("destination",), FIGURES)
+    table = table_of(("destination",), FIGURES)
     for name, own in cells.items():
         table.add_row(Text(name), *own)
     if _fits(table, console):
@@ -150,13 +151,13 @@ def _cells(total: Totals) -> list[str]:
 
 
 def _turned(names: Sequence[str], cells: Mapping[str, Sequence[str]]) -> Table:
-    table = _table(("",), names)
+    table = table_of(("",), names)
     for index, figure in enumerate(FIGURES):
         table.add_row(figure, *(cells[name][index] for name in names))
     return table
 
 
-def _table(left: Sequence[str], right: Sequence[str] = ()) -> Table:
+def table_of(left: Sequence[str], right: Sequence[str] = ()) -> Table:
     """A table of text columns and, right-aligned, columns of figures. Cells that are too wide are folded, never cut."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for name in left:
@@ -179,7 +180,7 @@ def _show_reasons(report: Report, console: Console) -> None:
     ]
     if not rows:
         return
-    table = _table(("destination", "outcome"), ("items",))
+    table = table_of(("destination", "outcome"), ("items",))
     table.add_column("reason", overflow="fold")
     for name, outcome, count, reason in rows:
         table.add_row(Text(name), outcome, count, Text(reason))
@@ -199,7 +200,7 @@ def _reasons(name: str, outcome: str, reasons: Mapping[str, int]) -> Iterator[tu
 def show_plan(plan: Plan, mappers: Mapping[str, Mapper]) -> None:
     """What a relay file says, once it is found to hold together."""
     show_notes(plan.notes)
-    table = _table(("destination", "vendor", "models", "batch", "shards", "rate", "mapping"))
+    table = table_of(("destination", "vendor", "models", "batch", "shards", "rate", "mapping"))
     for to in plan.destinations:
         window = f", window {to.batch.window_ms / 1000:g} s" if to.batch.window_ms else ""
         table.add_row(
@@ -211,7 +212,7 @@ def show_plan(plan: Plan, mappers: Mapping[str, Mapper]) -> None:
             f"{to.rate:g}/s" if to.rate else "unlimited",
             mappers[to.name].version,
         )
-    _console(sys.stdout).print(table)
+    console_of(sys.stdout).print(table)
 
 
 def _batch(to: Destination, models: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -11,8 +12,8 @@ from transforms.letter_shape import Letter
 
 Test = Callable[[Letter], Any]
 
-REPLAY: Final = "playrelay replay RELAY --from {place} --only {destination}"
-"""The command that sends a group again."""
+REPLAY: Final = "playrelay replay RELAY --from {place} --only {chosen}"
+"""The command that sends a destination's letters again; {place} and {chosen} as a shell takes them."""
 
 
 class Remedy(NamedTuple):
@@ -20,7 +21,7 @@ class Remedy(NamedTuple):
 
     fits: Test
     text: str
-    """What to do; {destination}, {model} and {field} of the letter stand in it, and {place}, where the letters are."""
+    """What to do, with {destination}, {model} and {field} of the letter."""
 
 
 def _reason(pattern: str, *, outcome: str = "", status: Iterable[int] = ()) -> Test:
@@ -140,7 +141,13 @@ def remedy(letter: Letter, place: str) -> str:
     """What will likely mend a letter's cause; `place` is where the letters are, for the command to type."""
     row = next(row for row in REMEDIES if row.fits(letter))
     field = letter.reason.removeprefix("undecodable: ").partition(":")[0]
-    return row.text.format(destination=letter.destination, model=letter.model or "MODEL", field=field, place=place)
+    return row.text.format(
+        destination=letter.destination,
+        model=letter.model or "MODEL",
+        field=field,
+        place=shlex.quote(place),
+        chosen=shlex.quote(letter.destination),
+    )
 
 
 # Groups ------------------------------------------------------------------------------------------
