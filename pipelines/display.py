@@ -46,13 +46,13 @@ FIGURES = (
 
 
 def console_of(file: TextIO) -> Console:
-    """What prints to a file: FIXED_WIDTH columns and no colours unless it is a terminal."""
+    """What writes to a terminal as wide as it is, and elsewhere 120 columns of plain text."""
     if file.isatty():
         return Console(file=file, highlight=False)
     return Console(file=file, highlight=False, width=FIXED_WIDTH, force_terminal=False, color_system=None)
 
 
-def _line(text: str, file: TextIO | None = None) -> None:
+def line(text: str, file: TextIO | None = None) -> None:
     """One line, which the terminal may fold but nothing cuts: paths in it can be copied."""
     console_of(file or sys.stdout).print(Text(text), soft_wrap=True)
 
@@ -60,7 +60,7 @@ def _line(text: str, file: TextIO | None = None) -> None:
 def show_notes(notes: Sequence[str]) -> None:
     """What the user should know before the run."""
     for note in notes:
-        _line(f"note: {note}", sys.stderr)
+        line(f"note: {note}", sys.stderr)
 
 
 @contextlib.contextmanager
@@ -71,7 +71,10 @@ def watching(run: Run, inputs: Sequence[str], *, quiet: bool) -> Iterator[None]:
         return
     size = _size(inputs)
     with Live(
-        console=console_of(sys.stderr), refresh_per_second=5, transient=True, get_renderable=lambda: _progress(run, size)
+        console=console_of(sys.stderr),
+        refresh_per_second=5,
+        transient=True,
+        get_renderable=lambda: _progress(run, size),
     ):
         yield
 
@@ -90,8 +93,8 @@ def _progress(run: Run, size: int) -> Table:
     share = min(1.0, run.progress.bytes / size) if size else None
     state = "read" if share is None else f"read, {share:.0%} of the input"
     if share and run.reading:
-        state += f", {_duration(seconds / share - seconds)} left to read"
-    table.add_row(Text(f"{records:,} records {state}"), Text(f"{records / seconds:,.0f}/s"), Text(_duration(seconds)))
+        state += f", {duration(seconds / share - seconds)} left to read"
+    table.add_row(Text(f"{records:,} records {state}"), Text(f"{records / seconds:,.0f}/s"), Text(duration(seconds)))
     for name, gate in run.gates.items():
         words = f"{gate.delivered:,} items delivered"
         if gate.failed:
@@ -102,7 +105,8 @@ def _progress(run: Run, size: int) -> Table:
     return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as minutes and seconds, or hours too."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -110,19 +114,19 @@ def _duration(seconds: float) -> str:
 
 def show_report(report: Report, dead_letters: str | None) -> None:
     """The table that accounts for each record."""
-    _line(f"{report.read:,} records read in {report.seconds:.1f} s")
+    line(f"{report.read:,} records read in {report.seconds:.1f} s")
     console = console_of(sys.stdout)
     for table in _figures(report.totals, console):
         console.print(table)
         console.print()
     _show_reasons(report, console)
     for name, reason in report.stopped.items():
-        _line(f"{name} stopped: {one_line(reason)}")
+        line(f"{name} stopped: {one_line(reason)}")
     sums = "the sums add up: read = filtered + delivered + rejected + undelivered for every destination"
-    _line(sums if report.balanced else "THE SUMS DO NOT ADD UP: records were lost or counted twice")
+    line(sums if report.balanced else "THE SUMS DO NOT ADD UP: records were lost or counted twice")
     if any(total.rejected or total.undelivered for total in report.totals.values()):
         kept = "nowhere; to keep what is not delivered, name a folder with --dead-letters"
-        _line(f"dead letters: {dead_letters or kept}")
+        line(f"dead letters: {dead_letters or kept}")
 
 
 def _figures(totals: Mapping[str, Totals], console: Console) -> Iterator[Table]:

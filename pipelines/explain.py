@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 
 from apache_beam.io.filesystem import BeamIOError
@@ -11,6 +12,7 @@ from transforms.credentials import CredentialError
 from transforms.ledger_reader import StateError
 from transforms.letter_stores import LetterError
 from transforms.located import Problem, Problems
+from transforms.pull import SubscriptionError
 from transforms.read import NoInput
 
 
@@ -18,8 +20,10 @@ def explained(error: BaseException) -> list[str] | None:
     """The lines to show for an error that input, credentials, schemas or the relay file caused; None for a bug."""
     if isinstance(error, Problems):
         return [str(problem) for problem in error.problems]
-    if isinstance(error, CredentialError | SchemaError | NoInput | StateError | LetterError):
+    if isinstance(error, CredentialError | SchemaError | NoInput | StateError | LetterError | SubscriptionError):
         return [str(error)]
+    if isinstance(error, sqlite3.OperationalError | sqlite3.DatabaseError):
+        return [f"the ledger in the state folder: {error}; nothing was acknowledged that is not in it"]
     if isinstance(error, BeamIOError):
         return list(_of_store(error))
     if isinstance(error, OSError) and error.strerror:

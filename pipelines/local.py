@@ -228,11 +228,7 @@ class Run:
                 tally, records = collected(self.id).of(name)
                 totals[name] = Totals(tally, records.rejected(), records.undelivered())
         read = max((total.tally.records for total in totals.values()), default=0)
-        stopped = {
-            name: parking.words(one.halt)
-            for name, one in self.gates.items()
-            if one.halt is not None
-        }
+        stopped = {name: parking.words(one.halt) for name, one in self.gates.items() if one.halt is not None}
         return Report(totals, read, time.monotonic() - self.started, stopped)
 
 

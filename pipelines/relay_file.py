@@ -11,7 +11,7 @@ from typing import Any
 from pipelines import quantities, relay_keys
 from pipelines.relay_keys import Wrong
 from transforms import credentials, located, vendors
-from transforms.destination import BatchRule, Destination
+from transforms.destination import PARK_BYTES, BatchRule, Destination
 from transforms.located import Node, Problem, Problems, suggestion
 from transforms.vendors.base import Model, Option, Vendor
 
@@ -193,6 +193,7 @@ def _destination(
         shards=values.get("shards", SHARDS),
         rate=_rate(node, values, vendor, warnings),
         retry_s=values.get("retry", {}).get("for", RETRY_S),
+        park_bytes=values.get("park", {}).get("max", PARK_BYTES),
         connect_timeout_s=min(CONNECT_TIMEOUT_S, total_s) if connect_s is None else connect_s,
         timeout_s=total_s,
         gzip=values.get("gzip", vendor.gzip),

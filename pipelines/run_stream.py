@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from google.api_core.exceptions import GoogleAPICallError
 
 from pipelines import display, outputs
 from pipelines.local import Run
+from pipelines.metrics import serving
 from pipelines.plan import Plan, check_credentials, make_plan
 from pipelines.relay_file import Relay
 from pipelines.run_files import begin, rarely_collecting, stopped_by_signals, write_report
+from pipelines.stream_display import watching_stream
 from transforms.deliver import parking
 from transforms.intake import Slice
 from transforms.ledger import Ledger
@@ -200,7 +203,9 @@ class Stream:
     def _hold(self) -> None:
         """Pulls nothing while more waits on disk for a destination than it may."""
         full = [to for to in self._plan.destinations if self.job.spool.waiting(to.name).bytes >= to.park_bytes]
-        reason = f"{full[0].name} has {full[0].park_bytes:,} bytes waiting, the most that `park: max` allows" if full else ""
+        reason = (
+            f"{full[0].name} has {full[0].park_bytes:,} bytes waiting, the most that `park: max` allows" if full else ""
+        )
         if reason != self.holding:
             self.holding = reason
             self._puller.pause(bool(reason))
@@ -229,7 +234,9 @@ class Stream:
         """Acknowledges the slices of which every item is delivered, dead, or waiting on disk for a parked vendor."""
         now = time.monotonic()
         with self._lock:
-            chosen = {number: one for number, one in self._pending.items() if self._may_go(number, one, now, patience_s)}
+            chosen = {
+                number: one for number, one in self._pending.items() if self._may_go(number, one, now, patience_s)
+            }
             for number in chosen:
                 del self._pending[number]
         if not chosen and now < self._forget_at:
@@ -262,6 +269,12 @@ class Stream:
         return parked is None or parked.halt is None
 
 
+def check_subscription(name: str) -> str | None:
+    """The short name of a subscription; None when this is no subscription's full name."""
+    found = re.fullmatch(r"projects/[^/\s]+/subscriptions/([A-Za-z][A-Za-z0-9._~+%-]{2,254})", name)
+    return found[1] if found else None
+
+
 def run_stream(
     relay: Relay,
     subscription: str,
@@ -271,11 +284,12 @@ def run_stream(
     dead_letters: str | None = None,
     report: str | None = None,
     quiet: bool = False,
-    watch: Callable[[Callable[[], Snapshot]], contextlib.AbstractContextManager[None]] | None = None,
+    log_format: str = "text",
+    metrics: tuple[str, int] | None = None,
 ) -> int:
     """Relays a subscription until SIGINT or SIGTERM, and returns the exit code. Raises what a user can mend.
 
-    watch: what is told how it goes meanwhile, besides the terminal.
+    metrics: address and port to serve Prometheus metrics at.
     """
     plan, _ = make_plan(relay, only=only)
     check_credentials(plan)
@@ -288,9 +302,9 @@ def run_stream(
         with contextlib.ExitStack() as stack:
             stack.enter_context(stopped_by_signals(stream.stopping.set))
             stack.enter_context(rarely_collecting())
-            stack.enter_context(display.watching_stream(stream.snapshot, quiet=quiet))
-            if watch is not None:
-                stack.enter_context(watch(stream.snapshot))
+            if metrics is not None:
+                stack.enter_context(serving(stream.snapshot, metrics[1], metrics[0]))
+            stack.enter_context(watching_stream(stream.snapshot, quiet=quiet))
             result = stream.run()
         ledger.end(complete=True)
     write_report(result, report)

@@ -10,7 +10,7 @@ import apache_beam as beam
 from transforms import segments, spool
 from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
 from transforms.deliver import journal, parking
-from transforms.deliver.gate import gate
+from transforms.deliver.gate import Gate
 from transforms.deliver.sender import Policy, Sender
 from transforms.deliver.sink import FAILED, Delivered, Group, SinkFn
 from transforms.destination import Destination
@@ -43,7 +43,7 @@ class DeliverSegmentsFn(SinkFn):
     of a destination's segments are one pipeline's work: building a pipeline costs as much as sending a small segment.
     """
 
-    def _open_sender(self, policy: Policy) -> Sender:
+    def _open_sender(self, policy: Policy, pace: Gate) -> Sender:
         to = self.destination
         self._failed_before: list[Failed] = []
         self._schemas = {name: model.schema for name, model in get(to.vendor).models_under(to.options).items()}
@@ -53,7 +53,7 @@ class DeliverSegmentsFn(SinkFn):
             self._settings,
             self.models,
             policy,
-            gate(self.run, to.name, to.rate, to.shards),
+            pace,
             self._journal,
             parking.of(self.run, to.name),
         )

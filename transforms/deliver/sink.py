@@ -12,7 +12,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.credentials import resolve_all
 from transforms.dead_letter import Failed
-from transforms.deliver.gate import gate
+from transforms.deliver.gate import Gate, gate
 from transforms.deliver.sender import Policy, Sender
 from transforms.destination import Destination
 from transforms.elements import Item, Origin, unpack_items
@@ -81,12 +81,12 @@ class SinkFn(beam.DoFn):
         to = self.destination
         self._settings = settings_of(to)
         self._packing = packing_of(to, self._settings, self.models)
-        self._sender = self._open_sender(Policy.of(to))
-
-    def _open_sender(self, policy: Policy) -> Sender:
-        to = self.destination
         pace = gate(self.run, to.name, to.rate, to.shards)
-        return Sender(get(to.vendor), self._settings, self.models, policy, pace)
+        pace.share(to.vendor, self._settings.url, self._settings.credentials)
+        self._sender = self._open_sender(Policy.of(to), pace)
+
+    def _open_sender(self, policy: Policy, pace: Gate) -> Sender:
+        return Sender(get(self.destination.vendor), self._settings, self.models, policy, pace)
 
     def _send(self, grouped: list[Group]) -> tuple[Tally, list[Failed]]:
         """Sends groups: the windows of a shard one after the other, the shards side by side. Empties the list, and
