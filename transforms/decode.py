@@ -79,7 +79,7 @@ class Decoder:
         self._json = JsonDecoder(self.struct)
         self._csv = CsvDecoder(schema, self.struct)
         self._avro = AvroDecoder(schema, self.struct)
-        self._messages = MessageDecoder(schema, self.struct, self._json, self._csv)
+        self._messages = MessageDecoder(schema, self.struct, self._json, self._csv, self._avro)
 
     def decode(self, chunk: Chunk) -> Decoded:
         """The chunk's records. Never raises for what is in the payload."""

@@ -20,7 +20,7 @@ from transforms.sources.avro_records import BAD_RECORD, ReadRecords, compile_rec
 from transforms.sources.delimited import is_blank, row_texts
 from transforms.sources.json_values import ARRAY, elements
 from transforms.sources.message_records import pieces
-from transforms.sources.messages import MESSAGES, Message, unpack_messages
+from transforms.sources.messages import MESSAGES, Again, Message, unpack_messages
 from transforms.sources.unreadable import UNREADABLE, read_unreadable
 
 MAX_CONTENT: Final = 256 << 20
@@ -144,8 +144,17 @@ def avro_records(chunk: Chunk, codec: str, read: ReadRecords) -> Iterator[RawRec
 
 def _messages(chunk: Chunk) -> Iterator[RawRecord]:
     for message in unpack_messages(chunk.payload):
-        for number, piece in enumerate(pieces(message.data, message.attributes)):
+        if message.again is not None and message.again.schema:
+            for raw in _avro(container_chunk(chunk, message.data, message.again)):
+                yield raw._replace(message=message)
+            continue
+        for number, piece in enumerate(pieces(message.data, message.attributes, message.again)):
             yield RawRecord(chunk.position, 0, piece.text, piece.problem, None, message, number)
+
+
+def container_chunk(chunk: Chunk, data: bytes, again: Again) -> Chunk:
+    """A record of an Avro container relayed again, as a chunk of such a container."""
+    return chunk._replace(format="avro", payload=avro.payload_of_one(again.schema, data))
 
 
 def _unreadable(chunk: Chunk) -> Iterator[RawRecord]:
