@@ -19,6 +19,7 @@ from transforms.elements import Chunk, split_ref
 from transforms.letter_shape import (
     AVRO_BINARY,
     AVRO_JSON,
+    Earlier,
     Encoded,
     First,
     Letter,
@@ -48,6 +49,9 @@ _ENCODINGS: Final = {"BINARY": AVRO_BINARY, "JSON": AVRO_JSON}
 
 _CARRIED_WHOLE: Final = ("json", ARRAY, "unreadable")
 """Formats of records that need nothing of their file to be understood."""
+
+
+_decode_earlier: Final = msgspec.json.Decoder(Earlier).decode
 
 
 class Failed(NamedTuple):
@@ -109,18 +113,25 @@ def _subscription(path: str) -> str:
 
 def _made(failed: Failed, destination: str, vendor: str, mapping: str, original: Original, at: str) -> Letter:
     """The dead letter of a failed item; `mapping` is the mapping's version, `at` the time."""
+    failures, first = 1, First(failed.reason, at)
     position, index = split_ref(failed.ref)
-    place: tuple[str | int, int]
-    if original.message is not None:
-        name = failed.source if failed.message is not None else _subscription(failed.source)
-        place = original.message.id, original.number
-        source = _of_message(name, original, original.message)
-    else:
-        place = position, index
-        source = _of_file(failed.source, position, index, original)
     record = original.text if original.text is not None else failed.payload or b""
+    message = original.message
+    if message is None:
+        source = _of_file(failed.source, position, index, original)
+        id = letter_id(destination, failed.model, source.name, (position, index), record)
+    elif message.again is None:
+        name = failed.source if failed.message is not None else _subscription(failed.source)
+        source = _of_message(name, original, message)
+        id = letter_id(destination, failed.model, name, (message.id, original.number), record)
+    else:
+        earlier = _decode_earlier(message.again.letter)
+        failures, first, source, id = earlier.failures + 1, earlier.first, earlier.source, earlier.id
+        if (destination, failed.model or None) != (earlier.destination, earlier.model):
+            # What could not be decoded before may now fail at several models.
+            id = letter_id(destination, failed.model, "", (earlier.id, 0), b"")
     return Letter(
-        id=letter_id(destination, failed.model, source.name, place, record),
+        id=id,
         destination=destination,
         vendor=vendor,
         model=failed.model or None,
@@ -135,8 +146,8 @@ def _made(failed: Failed, destination: str, vendor: str, mapping: str, original:
         source=source,
         mapping=mapping or None,
         at=at,
-        failures=1,
-        first=First(failed.reason, at),
+        failures=failures,
+        first=first,
     )
 
 

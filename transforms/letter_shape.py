@@ -76,6 +76,17 @@ class First(msgspec.Struct):
     at: str
 
 
+class Earlier(msgspec.Struct):
+    """What a letter takes over from the one before, when a replayed record fails again."""
+
+    id: str
+    destination: str
+    model: str | None
+    failures: int
+    first: First
+    source: Source
+
+
 class Letter(msgspec.Struct):
     """A dead letter as it is kept, its fields in this order.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gzip
 import logging
@@ -10,21 +11,28 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.dead_letter import REJECTED, UNDELIVERED
-from transforms.letter_shape import Base64, Letter, as_bytes
+from transforms.letter_shape import AVRO_BINARY, Base64, Earlier, Letter, as_bytes
 from transforms.letter_stores import ENCODING, LetterError, is_topic
+from transforms.sources.avro_records import compile_records
 from transforms.sources.files import Corrupt, Stream, is_local
+from transforms.sources.formats import Layout
+from transforms.sources.forms import Form
 from transforms.sources.lines import BLOCK
+from transforms.sources.messages import Again, Message
+from transforms.sources.unreadable import UNREADABLE
 
 ENDINGS: Final = (".jsonl", ".jsonl.gz")
 """Of the files that hold letters."""
 
 _log = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Letter).decode
 _NO_LETTER: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
@@ -142,3 +150,68 @@ def payload_of(letter: Letter) -> bytes | None:
         with contextlib.suppress(msgspec.ValidationError, ValueError):
             return as_bytes(msgspec.json.decode(payload, type=Base64))
     return payload
+
+
+# Relaying them again -----------------------------------------------------------------------------
+
+
+def letter_message(letter: Letter) -> Message:
+    """A letter's record as a message that decodes to the same record again, for `write_messages`.
+
+    Its id is the letter's; attributes, ordering key and time are those of the message that the record came in, if it
+    did. When it fails again, DeadLetterWriter makes the letter that follows this one: with its first reason, and one
+    failure more. What `unreplayable` speaks of becomes a message that cannot be decoded.
+    """
+    record = _record(letter)
+    if isinstance(record, str):
+        text = as_bytes(letter.original) if isinstance(letter.original, str) else b""
+        record = _Record(text, Form(UNREADABLE))
+    data, form = record
+    source = letter.source
+    earlier = Earlier(letter.id, letter.destination, letter.model, letter.failures, letter.first, source)
+    again = Again(form.format, _encode(earlier), form.header, form.delimiter, form.schema)
+    if not source.message:
+        return Message(data, {}, letter.id, again=again)
+    of = source.message
+    return Message(data, of.attributes, letter.id, of.ordering_key, of.published or 0, again)
+
+
+def unreplayable(letter: Letter) -> str:
+    """Why a letter's record cannot be mapped again, in words; empty when it can."""
+    record = _record(letter)
+    return record if isinstance(record, str) else ""
+
+
+class _Record(NamedTuple):
+    data: bytes
+    form: Form
+
+
+def _record(letter: Letter) -> _Record | str:
+    """A letter's record and how it is written, or why there is none."""
+    source, form = letter.source, Form(letter.source.format or "json")
+    if form.format == UNREADABLE:
+        return "no record could be read there: get the file again and relay that"
+    if letter.original is None:
+        return "it does not hold the original record: its source was gone, or it was too large for a message"
+    try:
+        data = as_bytes(letter.original)
+        if source.avro:
+            form = Form(AVRO_BINARY, schema=_checked(bytes(source.avro.schema)))
+            data = base64.b64decode(source.avro.record, validate=True)
+        elif form.format == "csv":
+            header, delimiter = as_bytes(source.header or ""), source.delimiter or ""
+            Layout(delimiter=delimiter)  # whether it can be one
+            if not header.strip():
+                return "it does not say the header of its CSV file"
+            form = Form("csv", header, delimiter)
+    except (ValueError, RecursionError) as error:  # binascii.Error is a ValueError
+        return f"its record is damaged: {error}"
+    return _Record(data, form) if data.strip() or form.format == AVRO_BINARY else "its record is empty"
+
+
+@lru_cache(maxsize=64)
+def _checked(schema: bytes) -> bytes:
+    """An Avro schema that records can be read by. ValueError when it is none."""
+    compile_records(msgspec.json.decode(schema))
+    return schema

@@ -159,12 +159,13 @@ FOLDED: Final = 1_000
 """Characters of a reason that are looked at."""
 
 
-def fold(reason: str, user: str | None = None) -> str:
-    """A reason without what differs from one item to the next: words with digits in them, addresses and the user
-    become `#`. HTTP statuses stay."""
+def fold(reason: str, *own: str | None) -> str:
+    """A reason without what differs from one item to the next: words with digits in them and addresses become `#`, and
+    so do `own` texts of the item, such as its user. HTTP statuses stay."""
     reason = reason[:FOLDED]
-    if user and len(user) > 2:
-        reason = reason.replace(user, "#")
+    for text in own:
+        if text and len(text) > 2:
+            reason = reason.replace(text, "#")
     return _TOKEN.sub(lambda word: "#" if not word[1] and _OWN.search(word[0]) else word[0], reason)
 
 
@@ -199,7 +200,7 @@ def group_letters(letters: Iterable[Letter], place: str) -> list[Group]:
     """
     groups: dict[tuple[str, str | None, str, str], Group] = {}
     for letter in letters:
-        folded = fold(letter.reason, letter.user)
+        folded = fold(letter.reason, letter.source.name, letter.user)
         key = (letter.destination, letter.model, letter.outcome, folded)
         if key not in groups:
             groups[key] = Group(letter, folded, place)

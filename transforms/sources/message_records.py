@@ -103,7 +103,8 @@ def pieces(data: bytes, attributes: Mapping[str, str], again: Again | None = Non
 def _record_again(data: bytes, again: Again) -> Piece:
     if again.format == UNREADABLE:
         return Piece(data, "there was no record where this was read")
-    return Piece(data, "" if data.strip(SPACE) else "the dead letter has no record in it")
+    blank = again.format != "avro" and not data.strip(SPACE)
+    return Piece(data, "the dead letter has no record in it" if blank else "")
 
 
 def _cut(text: bytes) -> Iterator[Piece]:
