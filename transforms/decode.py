@@ -45,6 +45,8 @@ class Undecodable(NamedTuple):
     reason: str
     original: bytes
     """The record as it was read, at most max_record bytes; of what could not be read, its first 64 KiB."""
+    format: str
+    """How it is written, as in `Chunk.format`."""
 
 
 class Decoded(NamedTuple):
@@ -77,7 +79,7 @@ class Decoder:
         self._json = JsonDecoder(self.struct)
         self._csv = CsvDecoder(schema, self.struct)
         self._avro = AvroDecoder(schema, self.struct)
-        self._messages = MessageDecoder(schema, self.struct, self._json, self._csv)
+        self._messages = MessageDecoder(schema, self.struct, self._json, self._csv, self._avro)
 
     def decode(self, chunk: Chunk) -> Decoded:
         """The chunk's records. Never raises for what is in the payload."""
@@ -124,7 +126,7 @@ class Decoder:
 
     def _by_message(self, chunk: Chunk) -> Decoded:
         """The records of messages of any kind."""
-        found = _Found(chunk.position)
+        found = _Found(chunk)
         starts: list[int] = []
         for of_message in self._messages.each(chunk):
             starts.append(found.count)
@@ -150,8 +152,8 @@ class Decoder:
 class _Found:
     """Gathers a chunk's records and those that are none."""
 
-    def __init__(self, position: int) -> None:
-        self._position = position
+    def __init__(self, chunk: Chunk) -> None:
+        self._position, self._format = chunk.position, chunk.format
         self._records: list[Any] = []
         self._indexes: list[int] = []
         self._undecodable: list[Undecodable] = []
@@ -170,7 +172,7 @@ class _Found:
                 self._indexes.append(self.count)
             else:
                 ref, why = record_ref(self._position, self.count), raw.problem or reason(error)
-                self._undecodable.append(Undecodable(ref, raw.line, raw.offset, why, raw.text))
+                self._undecodable.append(Undecodable(ref, raw.line, raw.offset, why, raw.text, self._format))
             self.count += 1
 
     def decoded(self, starts: list[int] | None = None) -> Decoded:
@@ -190,7 +192,7 @@ def _places(decoded: Decoded) -> Iterator[tuple[int, int]]:
 
 
 def _one_by_one(chunk: Chunk, attempts: Iterator[Attempt]) -> Decoded:
-    found = _Found(chunk.position)
+    found = _Found(chunk)
     found.add(attempts)
     return found.decoded()
 

@@ -23,7 +23,7 @@ from transforms.elements import Chunk, record_ref
 from transforms.originals import originals
 from transforms.read import Layout
 from transforms.sources import messages
-from transforms.sources.messages import Message, blocks, pack_messages, write_messages
+from transforms.sources.messages import Again, Message, blocks, pack_messages, write_messages
 from transforms.sources.records import raw_records
 
 RECORDS = events(60)
@@ -169,9 +169,6 @@ BAD = [
     (message(binary({"event_type": "xyz", "event_timestamp": 1}).replace(b"y", b"\xff"), BINARY), "not UTF-8", None),
     (message(b'{"event_type":{"string":"x"},"event_timestamp":1}', JSON), "event_type", None),
     (message(b"nonsense", JSON), "not JSON", b"nonsense"),
-    (message(b"a,b", {"playrelay.format": "csv"}), "do not say how to read", b"a,b"),
-    (message(b"a,b", {"playrelay.format": "csv", "playrelay.header": "a,b\n", "playrelay.delimiter": "::"}), "do not say", None),
-    (message(b"a,b", {"playrelay.format": "parquet", "playrelay.header": ""}), "do not say how to read", None),
     (message(b"[" + GOOD), "the JSON array is not closed", b""),
 ]  # fmt: skip
 
@@ -214,8 +211,8 @@ def test_empty_messages_among_those_with_line_ends_are_noticed(data: list[bytes]
 
 def test_rows_of_csv_come_again_with_their_header() -> None:
     header, *rows = delimited(RECORDS[:3], ";").decode().replace("\nzweite", " zweite").splitlines()
-    told = {"playrelay.format": "csv", "playrelay.header": header, "playrelay.delimiter": ";"}
-    found = decode(*(message(row.encode() + b"\r\n", told) for row in rows), message(b"a;b", told))
+    told = Again("csv", b"", header.encode(), ";")
+    found = decode(*(message(row.encode())._replace(again=told) for row in (*rows, "a;b")))
     assert ids(found) == ["e0", "e1", "e2"] and "2 fields, the header has" in found.undecodable[0].reason
 
 
@@ -293,7 +290,7 @@ DATA = st.one_of(
     st.lists(st.sampled_from([GOOD, b"\n", b",", b"[", b"]", b"{", b"}", b" ", b"7", b'"', b"\xff"]), max_size=9).map(b"".join),
 )  # fmt: skip
 ATTRIBUTES = st.dictionaries(
-    st.sampled_from(["googclient_schemaencoding", "playrelay.format", "playrelay.header", "playrelay.delimiter", "Content-Encoding", "x"]),
+    st.sampled_from(["googclient_schemaencoding", "Content-Encoding", "x"]),
     st.one_of(st.sampled_from(["BINARY", "JSON", "csv", "gzip", ",", "event_type,event_timestamp"]), st.text(max_size=5)),
     max_size=4,
 )  # fmt: skip
@@ -309,7 +306,18 @@ def edited(data: bytes, edits: list[tuple[int, bytes, int]]) -> bytes:
 
 EDITS = st.lists(st.tuples(st.integers(0, 500), st.binary(max_size=3), st.integers(0, 3)), max_size=3)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=3)
-ANY = st.builds(Message, st.builds(edited, DATA, EDITS), ATTRIBUTES | st.just({}), TEXT, TEXT, st.integers(0, 2**62))
+AGAIN = st.builds(
+    Again,
+    st.sampled_from(["json", "array", "csv", "avro", "avro json", "unreadable", ""]),
+    st.just(b"{}"),
+    st.sampled_from([b"event_type,event_timestamp\n", b"event_type,event_timestamp", b"\xff\n", b"\n"]),
+    st.sampled_from(",;"),
+    st.sampled_from([b"", json.dumps(EVENT.avro).encode()]),
+)
+ANY = st.builds(
+    Message,
+    st.builds(edited, DATA, EDITS), ATTRIBUTES | st.just({}), TEXT, TEXT, st.integers(0, 2**62), st.none() | AGAIN,
+)  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
