@@ -60,6 +60,7 @@ setup(
             "hypothesis>=6.100,<7",
             "jsonschema>=4.20,<5",
             "mypy>=1.11,<3",
+            "packaging>=23",
             "pip-audit>=2.7,<3",
             "pytest>=8,<10",
             "pytest-xdist>=3.5,<4",

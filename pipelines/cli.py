@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from pipelines import logs
 from pipelines.printable import printable
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def _version(context: click.Context, parameter: click.Parameter, asked: bool) ->
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
 def main() -> None:
     """Relay game telemetry to 12traits, Traitly, Parcelvoy, Swrve and Teak."""
+    logs.set_up()
 
 
 def _relay_argument(function: Any) -> Any:

@@ -25,6 +25,11 @@ MAX_BYTES = (
 )
 SECRET_MANAGER_TIMEOUT_S = 30.0
 
+SHORTEST = 4
+"""Characters of a value that is taken out of any text wherever it stands: shorter ones would take out half of it."""
+
+_known: set[str] = set()
+
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"projects/[A-Za-z0-9:.\-]+/secrets/[A-Za-z0-9_\-]{1,255}/versions/[A-Za-z0-9_\-]{1,63}")
 _UNSENDABLE = re.compile(r"[^\x20-\x7e]")
@@ -132,7 +137,15 @@ def resolve_all(destination: Destination) -> Secrets:
         for key, reference in destination.credentials.items()
     }
     public = {key.name for key in vendors.get(destination.vendor).credentials if not key.secret}
-    return Secrets(values, values.keys() - public)
+    secret = values.keys() - public
+    _known.update(values[key] for key in secret if len(values[key]) >= SHORTEST)
+    return Secrets(values, secret)
+
+
+def redact_known(text: str) -> str:
+    """The text without any secret value that `resolve_all` gave in this process: for logs and unexpected errors, which
+    do not know what they speak of."""
+    return redact(text, tuple(_known)) if _known else text
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
