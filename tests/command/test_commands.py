@@ -92,6 +92,13 @@ def test_preview(relay: Relay, tmp_path: Path, sandbox: Running) -> None:
     assert not CONTROL.search(shown)
 
 
+def test_preview_tells_of_a_file_without_lines(relay: Relay, tmp_path: Path) -> None:
+    source = tmp_path / "events.avro"
+    source.write_bytes(b"no container")
+    shown = call("preview", relay("teak"), "--input", source).stdout
+    assert shown.startswith(f"record {source}: undecodable: {source}, byte 0: not an Avro container")
+
+
 def test_preview_needs_no_credentials(relay: Relay, tmp_path: Path) -> None:
     source = tmp_path / "events.ndjson"
     source.write_text(EVENT * 3)
