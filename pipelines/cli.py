@@ -284,7 +284,8 @@ class _Explained:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, click.exceptions.Exit | SystemExit | KeyboardInterrupt):
+        # Click ends quietly for a pipe whose reader has gone.
+        if error is None or isinstance(error, click.exceptions.Exit | SystemExit | KeyboardInterrupt | BrokenPipeError):
             return
         from pipelines.explain import explained
 

@@ -18,7 +18,8 @@ class RelayOptions(PipelineOptions):
     def _add_argparse_args(cls, parser: Any) -> None:
         parser.add_argument("--relay", help="Relay file.")
         parser.add_argument("--input", action="append", help="Glob of files to read; repeatable.")
-        parser.add_argument("--dead_letters", help="Folder for dead letters, on disk or gs://.")
+        # Beam writes its options with _, the command with -: either is meant.
+        parser.add_argument("--dead_letters", "--dead-letters", help="Folder for dead letters, on disk or gs://.")
         parser.add_argument("--report", help="Where to write the run report.")
         parser.add_argument("--only", action="append", help="Destination to relay to; repeatable; all when absent.")
         parser.add_argument("--since", help="Relay records from this time on.")

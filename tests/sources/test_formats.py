@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow
 import pytest
 import zstandard
 from source_files import COMPRESSIONS, DATA, EVENT, FORMATS, avro, decoded, delimited, events, json_lines, whole
@@ -73,22 +75,37 @@ def test_raws_are_the_records_as_written(tmp_path: Path, name: str) -> None:
     assert name == "container.avro" or all(text in content for text in texts[:50])
 
 
-@pytest.mark.parametrize("codec", ["null", "deflate", "bzip2", "xz", "zstandard"])
+OTHER_CODECS = {
+    "zstandard": lambda data: zstandard.ZstdCompressor().compress(data),
+    "snappy": lambda data: pyarrow.compress(data, codec="snappy", asbytes=True) + zlib.crc32(data).to_bytes(4, "big"),
+}
+
+
+@pytest.mark.parametrize("codec", ["null", "deflate", "bzip2", "xz", *OTHER_CODECS])
 def test_avro_codecs(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "events.avro"
-    path.write_bytes(
-        avro(RECORDS[:300], codec) if codec != "zstandard" else zstandard_avro(avro(RECORDS[:300], "null"))
-    )
+    plain = avro(RECORDS[:300], "null" if codec in OTHER_CODECS else codec)
+    path.write_bytes(compressed(plain, codec) if codec in OTHER_CODECS else plain)
     assert decoded(whole(path)).records == expected()[:300]
 
 
-def zstandard_avro(container: bytes) -> bytes:
-    """An uncompressed container, compressed: fastavro would need a package more to write it."""
+def test_damage_in_snappy_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "events.avro"
+    content = compressed(avro(RECORDS[:300], "null"), "snappy")
+    for at in range(content.index(b"sixteen bytes !!") + 16, len(content) - 20, 61):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        found = decoded(whole(path))
+        assert len(found.undecodable) == 1, at
+        assert len(found.records) < 300
+
+
+def compressed(container: bytes, codec: str) -> bytes:
+    """An uncompressed container, compressed by a codec for which fastavro would need a package more."""
     sync = b"sixteen bytes !!"
     start = container.index(sync) + len(sync)
-    found = [container[:start].replace(b"\x08null", b"\x12zstandard")]
+    found = [container[:start].replace(b"\x08null", _long(len(codec)) + codec.encode())]
     for _, count, data in blocks_of(container[start:]):
-        stored = zstandard.ZstdCompressor().compress(data)
+        stored = OTHER_CODECS[codec](data)
         found += [_long(count), _long(len(stored)), stored, sync]
     return b"".join(found)
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from transforms.elements import Chunk
 from transforms.sources.files import SUFFIXES, Corrupt, Stream
-from transforms.sources.lines import BLOCK, SHORT_READ, count_newlines, skip_bom, too_long, whole_records
+from transforms.sources.lines import BLOCK, MAX_RECORD, SHORT_READ, count_newlines, skip_bom, too_long, whole_records
 from transforms.sources.unreadable import KEPT_BYTES, unreadable_chunk
 
 DELIMITERS: Final = ",\t;|"
@@ -124,7 +124,7 @@ def chunks(
     start: int = 0,
     stop: int | None = None,
     delimiter: str | None = None,
-    max_record: int = 10 << 20,
+    max_record: int = MAX_RECORD,
     line: int = 0,
     block: int = BLOCK,
 ) -> Iterator[Chunk]:
