@@ -57,12 +57,35 @@ _decode = msgspec.msgpack.Decoder(tuple[str, int, list[Item]]).decode
 _head = msgspec.msgpack.Decoder(tuple[str, int, msgspec.Raw]).decode
 
 
-def pack_items(source: str, items: Sequence[Item], records: int | None = None) -> bytes:
-    """One bytes element of many items: Beam then moves one value where it would move thousands.
+class Packer:
+    """Makes one bytes element of many items: Beam then moves one value where it would move thousands.
 
-    records: how many records they are of; as many as items when None.
+    Items are packed as they are added, not all at the end: then they are still in the processor's cache.
     """
-    return _encode((source, len(items) if records is None else records, items))
+
+    def __init__(self) -> None:
+        self._items = self._records = 0
+        self._body = bytearray()
+
+    def add(self, items: Sequence[Item], records: int) -> None:
+        """Puts the items of so many records behind those that are there."""
+        # MessagePack writes an array's length before its elements: without it, arrays can be joined.
+        length = 1 if len(items) < 1 << 4 else 3 if len(items) < 1 << 16 else 5
+        self._body += _encode(items)[length:]
+        self._items += len(items)
+        self._records += records
+
+    def packed(self, source: str) -> bytes:
+        """What `unpack_items` and `counts` take."""
+        head = b"\x93%b%b\xdd%b" % (_encode(source), _encode(self._records), self._items.to_bytes(4, "big"))
+        return head + self._body
+
+
+def pack_items(source: str, items: Sequence[Item], records: int | None = None) -> bytes:
+    """All items of an element in one go. records: how many records they are of; as many as items when None."""
+    packer = Packer()
+    packer.add(items, len(items) if records is None else records)
+    return packer.packed(source)
 
 
 def unpack_items(data: bytes) -> tuple[str, list[Item]]:

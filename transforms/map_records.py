@@ -17,7 +17,7 @@ from transforms.dead_letter import REJECTED, Failed
 from transforms.decode import Decoded, Decoder, Undecodable
 from transforms.dedupe import DUPLICATE, Dedupe, Duplicates, compile_ids
 from transforms.destination import Destination
-from transforms.elements import Chunk, Item, pack_items, record_ref, split_ref
+from transforms.elements import Chunk, Item, Packer, record_ref, split_ref
 from transforms.located import Node
 from transforms.mapping import Mapper, MapTally, ModelSpec, Rejected, compile_mapping
 from transforms.progress import Progress, progress
@@ -88,10 +88,6 @@ def compile_for(source: SourceMapping, destination: Destination, selection: Sele
     )
 
 
-def _records(items: Sequence[Item]) -> int:
-    return len({item[4] for item in items})
-
-
 class _Held:
     """What one destination got from the chunks of one source since it was last passed on."""
 
@@ -102,25 +98,40 @@ class _Held:
 
     def clear(self) -> None:
         self.shards: list[list[Item]] = [[] for _ in range(self.to.shards)]
+        self.packers: dict[tuple[int, int], Packer] = {}
+        """By shard and number of the window, 0 without windows."""
         self.counts = MapTally()
         self.undecodable: list[Undecodable] = []
 
-    def pass_on(self, source: str) -> Iterator[tuple[str, Any, Timestamp | None]]:
-        """(tag of the output, element, its timestamp or None for any)."""
-        to, window, output = self.to, self.to.batch.window_ms, tag(self.to.name)
-        several = len(self.mapper.models) > 1
+    def pack(self) -> None:
+        """Packs what a chunk gave."""
+        window = self.to.batch.window_ms
         for shard, items in enumerate(self.shards):
             if not items:
                 continue
             if window is None:
-                yield output, (shard, pack_items(source, items, _records(items) if several else None)), None
+                self._add(shard, 0, items)
             else:
                 windows: dict[int, list[Item]] = {}
                 for item in items:
                     windows.setdefault(min(max(item[3], EARLIEST_MS), LATEST_MS) // window, []).append(item)
                 for number, own in windows.items():
-                    packed = pack_items(source, own, _records(own) if several else None)
-                    yield output, (shard, packed), Timestamp(micros=number * window * 1000)
+                    self._add(shard, number, own)
+            items.clear()
+
+    def _add(self, shard: int, window: int, items: Sequence[Item]) -> None:
+        packer = self.packers.get((shard, window))
+        if packer is None:
+            packer = self.packers[shard, window] = Packer()
+        several = len(self.mapper.models) > 1
+        packer.add(items, len({item[4] for item in items}) if several else len(items))
+
+    def pass_on(self, source: str) -> Iterator[tuple[str, Any, Timestamp | None]]:
+        """(tag of the output, element, its timestamp or None for any)."""
+        to, window, output = self.to, self.to.batch.window_ms, tag(self.to.name)
+        for (shard, number), packer in self.packers.items():
+            stamp = None if window is None else Timestamp(micros=number * window * 1000)
+            yield output, (shard, packer.packed(source)), stamp
         tally, failures = _outcomes(source, self.counts, self.undecodable)
         yield TALLY, (to.name, tally), None
         if failures:
@@ -136,8 +147,8 @@ class MapRecordsFn(beam.DoFn):
     (destination, list of Failed).
 
     Where the source asks for it, and `dedupe.use` gave this run a place to keep what was seen, duplicates are filtered.
-    What comes out is held until HELD_RECORDS have gone through it, over several chunks of a source: small
-    chunks are quick, as their records stay in the processor's cache, and large elements are.
+    What comes out is packed chunk by chunk and held until HELD_RECORDS have gone through it, over several chunks of a
+    source: small chunks are quick, as their records stay in the processor's cache, and large elements are.
     """
 
     def __init__(
@@ -190,6 +201,7 @@ class MapRecordsFn(beam.DoFn):
         attributes = self._decoder.attributes(chunk, decoded) if self._attributes else None
         for held in self._held:
             held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts, attributes)
+            held.pack()
             held.undecodable += decoded.undecodable
             if duplicates:
                 held.counts.records += duplicates

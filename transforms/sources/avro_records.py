@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from schemas import Type
+from schemas import Field, Type
 
 BAD_RECORD: Final = (ValueError, IndexError, KeyError, EOFError, OverflowError, RecursionError, struct.error)
 """What reading raises for bytes that are no records of the schema; UnicodeDecodeError is a ValueError."""
@@ -105,8 +105,8 @@ class _Code:
         self._types[full] = (schema, inner)
         name = self._functions[key] = self._name("record")
         known = reader.fields if reader is not None else None
-        lines, kept = [f"def {name}(data, text, at):"], []
-        for number, field in enumerate(_list(schema, "fields")):
+        lines = [f"def {name}(data, text, at):", "    record = {}"]
+        for field in _list(schema, "fields"):
             field_name, wanted = _text(field, "name"), not skip
             field_reader = None
             if known is not None:
@@ -114,11 +114,13 @@ class _Code:
                 field_reader = known[field_name].type if field_name in known else None
             elif reader is not None:
                 field_reader = reader.items
-            target = f"v{number}" if wanted else None
-            if wanted:
-                kept.append(f"{self._constant(field_name)}: v{number}")
-            lines += self._value(_of(field, "type"), target, inner, field_reader, "    ")
-        lines.append(f"    return {{{', '.join(kept)}}}, at")
+            kind, store = _of(field, "type"), f"record[{self._constant(field_name)}] = value" if wanted else ""
+            if wanted and known is not None and isinstance(kind, list) and _null_by_default(known[field_name]):
+                lines += self._union(kind, "value", inner, field_reader, "    ", store)
+            else:
+                lines += self._value(kind, "value" if wanted else None, inner, field_reader, "    ")
+                lines += ["    " + store] if wanted else []
+        lines.append("    return record, at")
         self.lines += lines
         return name
 
@@ -155,7 +157,10 @@ class _Code:
                 return self._value(found[0], target, found[1], reader, pad)
         raise ValueError(f"unknown type {kind!r}")
 
-    def _union(self, branches: list[Any], target: str | None, space: str, reader: Type | None, pad: str) -> list[str]:
+    def _union(
+        self, branches: list[Any], target: str | None, space: str, reader: Type | None, pad: str, store: str = ""
+    ) -> list[str]:
+        """Like `_value`, of a union. store: a line that keeps a value which is not null; null is left out then."""
         # An index of 64 or more, or a negative one, matches no branch.
         lines = [f"{pad}n = data[at]", f"{pad}at += 1"]
         if not branches or len(branches) > 64:
@@ -165,7 +170,9 @@ class _Code:
         for place, index in enumerate(order):
             branch = branches[index]
             lines.append(f"{pad}{'elif' if place else 'if'} n == {2 * index}:")
-            lines += self._value(branch, target, space, reader, pad + "    ") or [pad + "    pass"]
+            own = self._value(branch, None if store and branch == "null" else target, space, reader, pad + "    ")
+            own += [f"{pad}    {store}"] if store and branch != "null" else []
+            lines += own or [pad + "    pass"]
         return [*lines, f"{pad}else:", f"{pad}    raise ValueError('a union has no such branch')"]
 
     def _collection(
@@ -246,6 +253,11 @@ _PLAIN: Final[Mapping[str, Callable[[str | None], list[str]]]] = {
     "string": lambda target: _sized(target, _TEXT),
     "bytes": lambda target: _sized(target, ["{0} = data[at:end]"]),
 }
+
+
+def _null_by_default(field: Field) -> bool:
+    """Whether a record without the field is one whose field is null."""
+    return field.type.nullable and field.default is None
 
 
 def _full_name(schema: Any, space: str) -> tuple[str, str]:
