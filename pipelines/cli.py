@@ -118,9 +118,13 @@ def run(
 )
 @click.option("--report", metavar="FILE", help="Write the report as JSON when the stream ends, on disk or gs://.")
 @_only_option
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How logs are written."
+)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), metavar="PORT", help="Serve Prometheus metrics there.")
-@click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
+@click.option(
+    "--metrics-host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to serve them at."
+)
 @click.option("--quiet", is_flag=True, help="No live view, no table.")
 def stream(
     relay: str,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import shutil
 import tempfile
 import threading
@@ -21,7 +22,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.plan import Plan
 from pipelines.standing import standing
-from transforms import progress, spool
+from transforms import dedupe, progress, spool
 from transforms.collect import CollectFn, collected
 from transforms.collect import forget as forget_collected
 from transforms.dead_letter import DeadLetterWriter, WriteDeadLettersFn
@@ -40,6 +41,10 @@ SEGMENT_BYTES = 16 << 20
 """Packed items a segment for one destination alone; with several, they share this so that memory stays the same."""
 
 SMALLEST_SEGMENT = 4 << 20
+
+INTERRUPTED = gate.Halt("interrupted")
+
+_log = logging.getLogger(__name__)
 
 PARTS = 8
 """Parts in which segments are written when batches are of one user: a segment then holds an eighth of the users, with
@@ -70,6 +75,7 @@ class Run:
         self.progress = progress.progress(self.id)
         self.spool: spool.Spool
         self.slices = self.undecodable = 0
+        self._seen: dedupe.Seen | None = None
         self._errors: list[BaseException] = []
         self._threads = [
             threading.Thread(target=self._guarded, args=(to,), name=f"deliver-{to.name}", daemon=True)
@@ -89,7 +95,7 @@ class Run:
         """Nothing more is read or sent; what was read and is not delivered waits, or is undelivered."""
         self.progress.stopped = True
         for one in self.gates.values():
-            one.stop(gate.Halt("interrupted"))
+            one.stop(INTERRUPTED)
 
     def run(self, slices: Iterator[Slice]) -> Report:
         """Relays all slices. Raises what the steps raise for input that cannot be read at all (NoInput), and for a disk
@@ -109,6 +115,13 @@ class Run:
         if self.dead_letters is not None:
             letters = DeadLetterWriter(self.dead_letters, plan.vendors, plan.versions, plan.layout)
         self.spool = spool.open_spool(self.id, folder, share, self.ledger, letters)
+        if plan.source.dedupe is not None:
+            within_s = plan.source.dedupe.within_s
+            seen = (
+                dedupe.Seen(self.ledger.db, within_s, self.ledger.lock) if self.ledger else dedupe.Seen.alone(within_s)
+            )
+            dedupe.use(self.id, seen)
+            self._seen = seen
         if self.ledger is not None:
             self.spool.release({to.name: self.ledger.waiting(to.name) for to in self.plan.destinations})
         for thread in self._threads:
@@ -130,7 +143,9 @@ class Run:
         finally:
             if self.ledger is None:
                 shutil.rmtree(self.spool.folder, ignore_errors=True)
-            for forget in (spool.forget, progress.forget, gate.forget, parking.forget, forget_collected):
+            if self._seen is not None:
+                self._seen.close()
+            for forget in (dedupe.forget, spool.forget, progress.forget, gate.forget, parking.forget, forget_collected):
                 forget(self.id)
 
     def check(self) -> None:
@@ -182,6 +197,7 @@ class Run:
             places=one.places(),
             selection=self.plan.selection.text(),
             messages=one.messages,
+            beside=self._seen.write if self._seen else None,
         )
         self.spool.release({name: part.segments for name, part in parts.items()})
         return number
@@ -210,6 +226,10 @@ class Run:
             self.interrupt()
 
     def _parked(self, destination: str, reason: str | None) -> None:
+        if reason is None:
+            _log.info("%s takes items again: what waited goes out first", destination)
+        else:
+            _log.warning("%s is parked, its items wait: %s", destination, reason)
         if self.ledger is not None:
             self.ledger.parked(destination, reason)
 

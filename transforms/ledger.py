@@ -16,7 +16,7 @@ import os
 import sqlite3
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, NamedTuple
@@ -73,7 +73,7 @@ class Ledger(LedgerReader):
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, and on the disk when it is over."""
-        with self._lock:
+        with self.lock:
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield self.db
@@ -139,13 +139,13 @@ class Ledger(LedgerReader):
 
     def new_slice(self) -> int:
         """Number of the next slice."""
-        with self._lock:
+        with self.lock:
             self._next_slice += 1
             return self._next_slice - 1
 
     def new_segment(self) -> tuple[int, str]:
         """Number and path of the next segment."""
-        with self._lock:
+        with self.lock:
             number = self._next_segment
             self._next_segment += 1
         return number, os.path.join(self.folder, "segments", f"{number:012d}.segment")
@@ -163,10 +163,12 @@ class Ledger(LedgerReader):
         places: Mapping[tuple[str, str], Place] | None = None,
         selection: str = "",
         messages: Sequence[int] = (),
+        beside: Callable[[], None] | None = None,
     ) -> None:
         """A slice is mapped, and all that came of it is on the disk.
 
-        places: (file, destination) -> how far it is read now. messages: ids of the Pub/Sub messages in it.
+        places: (file, destination) -> how far it is read now. messages: ids of the Pub/Sub messages in it. beside: what
+        else belongs into the transaction.
         """
         with self.transaction() as db:
             ids = array("Q", messages).tobytes()
@@ -185,6 +187,8 @@ class Ledger(LedgerReader):
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
                     (name, destination, selection, place.print, place.position, place.line),
                 )
+            if beside is not None:
+                beside()
             self._finish(db, [number])
 
     def delivered(

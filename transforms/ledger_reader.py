@@ -118,15 +118,16 @@ class LedgerReader:
     def __init__(self, folder: str, db: sqlite3.Connection) -> None:
         self.folder = folder
         self.db = db
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """Held while the database is used."""
 
     def close(self) -> None:
         """Lets go of the folder."""
-        with self._lock:
+        with self.lock:
             self.db.close()
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self.lock:
             return self.db.execute(query, values).fetchall()
 
     def _one(self, query: str, *values: object) -> int:
