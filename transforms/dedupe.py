@@ -215,7 +215,9 @@ class Duplicates:
         return [(item[4], item[0]) for item in items if item[0] != _NO_ID]
 
     def _by_message(self, chunk: Chunk, decoded: Decoded) -> list[tuple[int, bytes]]:
-        origins = self._decoder.origins(chunk, decoded) or ()
+        in_messages = self._decoder.in_messages(chunk, decoded) or ()
         return [
-            (place, f"{message.id}\0{number}".encode()) for place, (message, number) in enumerate(origins) if message.id
+            (place, f"{message.id}\0{number}".encode())
+            for place, (message, number) in enumerate(in_messages)
+            if message.id
         ]

@@ -25,11 +25,12 @@ class Chunk(NamedTuple):
     source: str
     """File name, or subscription."""
     position: int
-    """Byte offset of the payload's first byte in the (decompressed) file; for Avro, of the block."""
+    """Byte offset of the payload's first byte in the (decompressed) file; for Avro and messages, of the block."""
     line: int
     """1-based number of the payload's first line; 0 when it is not known."""
     format: str
-    """How the payload is written: `json` (lines), `array`, `csv`, `avro`; `unreadable`: why nothing could be read."""
+    """How the payload is written: `json` (lines), `array`, `csv`, `avro`, `messages`; `unreadable`: why nothing could be
+    read."""
     payload: bytes
 
 

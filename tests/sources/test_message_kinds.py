@@ -130,14 +130,14 @@ def test_a_record_knows_its_message_and_its_place_in_it() -> None:
     ]
     chunk = chunk_of(found)
     one = DECODER.decode(chunk)
-    assert [(origin.message.id, origin.number) for origin in DECODER.origins(chunk, one) or []] == [
+    assert [(origin.message.id, origin.number) for origin in DECODER.in_messages(chunk, one) or []] == [
         ("a", 0), ("c", 0), ("c", 2), ("e", 0)]  # fmt: skip
     assert [attributes["n"] for attributes in DECODER.attributes(chunk, one) or []] == ["0", "2", "2", "4"]
     assert [bad.ref for bad in one.undecodable] == [record_ref(1 << 30, index) for index in (2, 4)]
     plain = chunk_of([found[0], found[4]])
-    assert [origin.message.id for origin in DECODER.origins(plain, DECODER.decode(plain)) or []] == ["a", "e"]
+    assert [origin.message.id for origin in DECODER.in_messages(plain, DECODER.decode(plain)) or []] == ["a", "e"]
     lines = Chunk("file", 0, 1, "json", GOOD)
-    assert DECODER.origins(lines, DECODER.decode(lines)) is None
+    assert DECODER.in_messages(lines, DECODER.decode(lines)) is None
 
 
 DEEP = b'{"event_type":"x","event_timestamp":1,"params":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
@@ -336,7 +336,7 @@ def test_any_bytes_are_records_or_dead_letters(tmp_path: Path, found: list[Messa
         assert sorted(refs) == [record_ref(chunk.position, index) for index in range(read)]
         again = originals(str(path), refs, Layout())
         assert all(again[bad.ref].text == bad.original and bad.reason for bad in one.undecodable)
-        origins = DECODER.origins(chunk, one) or []
-        assert len(DECODER.raws(chunk, one)) == len(origins) == len(one.records)
-        for ref, origin in zip(refs, origins, strict=False):
+        in_messages = DECODER.in_messages(chunk, one) or []
+        assert len(DECODER.raws(chunk, one)) == len(in_messages) == len(one.records)
+        for ref, origin in zip(refs, in_messages, strict=False):
             assert (again[ref].message, again[ref].number) == (origin.message, origin.number)
