@@ -166,6 +166,63 @@ def stream(
 
 
 @main.command()
+@_relay_argument
+@click.option(
+    "--from", "place", required=True, metavar="PLACE",
+    help="Folder of dead letters, or a subscription to a topic of them, projects/P/subscriptions/S.",
+)  # fmt: skip
+@_only_option
+@click.option("--reason", default="", metavar="PATTERN", help="Only letters whose reason has a match of this.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent; send nothing.")
+@click.option("--as-mapped", is_flag=True, help="Send the stored payloads instead of mapping the records anew.")
+@click.option("--dead-letters", metavar="PLACE", help="Where what fails again goes.  [default: the same folder]")
+@click.option("--state", metavar="DIR", help="Where what waits is kept.  [default: .replay in the folder]")
+@click.option("--report", metavar="FILE", help="Write the report as JSON, on disk or gs://.")
+@click.option("--quiet", is_flag=True, help="No table.")
+def replay(
+    relay: str,
+    place: str,
+    only: tuple[str, ...],
+    reason: str,
+    dry_run: bool,
+    as_mapped: bool,
+    dead_letters: str | None,
+    state: str | None,
+    report: str | None,
+    quiet: bool,
+) -> None:
+    """Send dead letters again, once their cause is mended.
+
+    A record is mapped anew from its original bytes, for the destination and model that it failed at. What was replayed
+    is marked and not sent twice; what fails again stays, with its first reason and a count. Exit codes: 0 all that was
+    sent is accounted for and nothing undelivered; 2 usage or relay file; 3 items undelivered: the same command goes on
+    with them; 4 the sums do not add up.
+    """
+    import re
+
+    from pipelines import replay as replaying
+
+    try:
+        re.compile(reason)
+    except re.error as error:
+        _fail(f"--reason: {reason} is no regular expression: {error}")
+    loaded = _load(relay)
+    with _Explained():
+        code = replaying.replay(
+            loaded,
+            place,
+            choice=replaying.Choice(only, reason),
+            dry_run=dry_run,
+            as_mapped=as_mapped,
+            state=state,
+            dead_letters=dead_letters,
+            report=report,
+            quiet=quiet,
+        )
+    sys.exit(code)
+
+
+@main.command()
 @click.option("--state", required=True, metavar="DIR", help="A state folder of `run` or `stream`.")
 def status(state: str) -> None:
     """Show what a state folder holds: what was delivered, and what waits."""

@@ -159,13 +159,14 @@ class Run:
         """Reads and maps a slice, and hands it to delivery. Returns its number in the ledger, 0 without."""
         plan = self.plan
         chosen = [to for to in plan.destinations if to.name in one.destinations]
+        if one.model is not None:
+            chosen = [dataclasses.replace(to, models=(one.model,)) for to in chosen]
         sums = self.id if self.ledger is None else f"{self.id}/map"
         with _pipeline() as pipeline:
             chunks = pipeline | "Read" >> one.read
             spread = [dataclasses.replace(to, shards=to.shards * self._parts(to)) for to in chosen]
-            mapped = chunks | "Map" >> beam.ParDo(
-                MapRecordsFn(plan.source, spread, plan.selection, self.id)
-            ).with_outputs(TALLY, FAILED, *(tag(to.name) for to in chosen))
+            step = one.step or MapRecordsFn(plan.source, spread, plan.selection, self.id)
+            mapped = chunks | "Map" >> beam.ParDo(step).with_outputs(TALLY, FAILED, *(tag(to.name) for to in chosen))
             for to in chosen:
                 items = in_windows(mapped[tag(to.name)], to)
                 items | f"Spool {to.name}" >> beam.ParDo(spool.WriteSegmentsFn(self.id, to.name, self._head(to)))
@@ -203,7 +204,7 @@ class Run:
         return number
 
     def _head(self, to: Destination) -> Head:
-        models = self.plan.models[to.name]
+        models = self.plan.models[to.name] if to.models is None or len(to.models) != 1 else to.models
         under = get(to.vendor).models_under(to.options)
         return Head(list(models), [under[model].schema for model in models], to.shards)
 

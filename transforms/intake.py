@@ -45,6 +45,10 @@ class Slice:
     """Ids of the Pub/Sub messages that it was made of."""
     number: int = 0
     """Its number in the ledger; 0: it gets one."""
+    model: str | None = None
+    """The only model of the destinations that it is for; None: all."""
+    step: beam.DoFn | None = None
+    """What makes items of its chunks, with the outputs of MapRecordsFn; None: that."""
 
 
 def whole(

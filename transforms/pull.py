@@ -113,6 +113,13 @@ class Puller:
             self._forget(pulled)
         self._modify((ack_id for pulled in buffered for ack_id in pulled.ack_ids), 0)
 
+    def give_back(self) -> None:
+        """Gives back all that was taken and is not acknowledged."""
+        with self._changed:
+            leased = list(self._leased.values())
+            self._leased.clear()
+        self._modify((ack_id for pulled in leased for ack_id in pulled.ack_ids), 0)
+
     def close(self) -> None:
         """Ends the threads and the connection."""
         self._stopping.set()
