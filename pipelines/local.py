@@ -22,7 +22,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.plan import Plan
 from pipelines.standing import standing
-from transforms import dedupe, progress, spool
+from transforms import dedupe, map_records, progress, spool
 from transforms.collect import CollectFn, collected
 from transforms.collect import forget as forget_collected
 from transforms.dead_letter import DeadLetterWriter, WriteDeadLettersFn
@@ -145,7 +145,15 @@ class Run:
                 shutil.rmtree(self.spool.folder, ignore_errors=True)
             if self._seen is not None:
                 self._seen.close()
-            for forget in (dedupe.forget, spool.forget, progress.forget, gate.forget, parking.forget, forget_collected):
+            for forget in (
+                map_records.forget,
+                dedupe.forget,
+                spool.forget,
+                progress.forget,
+                gate.forget,
+                parking.forget,
+                forget_collected,
+            ):
                 forget(self.id)
 
     def check(self) -> None:

@@ -123,7 +123,9 @@ def replay(
         if not quiet:
             display.show_notes(notes)
         taken = {own: number for number, _, ids in ledger.messages() for own in ids}
-        job = Run(plan, dead_letters=target, ledger=ledger)
+        # What is sent again was seen before: that is no reason to leave it out.
+        anew = replace(plan, source=replace(plan.source, dedupe=None))
+        job = Run(anew, dead_letters=target, ledger=ledger)
         with stopped_by_signals(job.interrupt), job:
             found = _Sorted()
             for letters in source.batches():
