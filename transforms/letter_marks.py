@@ -39,7 +39,8 @@ Mark = tuple[str, int, str, str]
 
 
 class Marks:
-    """Which letters at a location were replayed, by id and count of failures, and what became of them.
+    """Which letters at a location (a folder, or a file in it) were replayed, by id and count of failures, and what became
+    of them.
 
     In a folder on disk this is a small SQLite file, which any number of processes and threads may have open; in cloud
     storage, an object for each `mark`, read when this is made. With `write=False` nothing is made or changed. Raises
@@ -47,6 +48,8 @@ class Marks:
     """
 
     def __init__(self, location: str, write: bool = True) -> None:
+        if is_local(location) and os.path.isfile(location):
+            location = os.path.dirname(location) or "."
         self.location = location
         self._lock = threading.Lock()
         self._store = None if is_local(location) else location

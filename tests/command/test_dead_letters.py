@@ -86,8 +86,17 @@ def test_what_was_replayed_is_counted_and_left_out(dead: Path) -> None:
     marks.mark([(one.id, one.failures) for one in letters[300:310]], "failed again")
     marks.close()
     lines = call("dead-letters", dead).stdout.splitlines()
-    assert lines[:2] == [f"507 open dead letters in {dead}", "replayed before: 300 delivered, 10 failed again"]
+    assert lines[:2] == [f"507 open dead letters in {dead}", "310 were replayed before: 300 delivered, 10 failed again"]
     assert json.loads(call("dead-letters", dead, "--json").stdout)["replayed"] == {"delivered": 300, "failed again": 10}
+
+
+def test_one_file_of_a_folder(dead: Path) -> None:
+    file = dead / "undelivered-teak-000001.jsonl"
+    assert call("dead-letters", file).stdout.startswith(f"3 open dead letters in {file}\n")
+    marks = Marks(str(dead))
+    marks.mark([(one.id, one.failures) for one in read_letters(str(file))], "replayed")
+    marks.close()
+    assert call("dead-letters", file).stdout == f"0 open dead letters in {file}\n3 were replayed before: 3 replayed\n"
 
 
 def test_lines_that_are_no_letters_are_counted(dead: Path) -> None:

@@ -72,6 +72,21 @@ def test_the_latest_of_a_letter_stands_for_the_earlier_ones(tmp_path: Path) -> N
     assert letter.failures == 3
 
 
+def test_what_is_written_while_reading_is_not_given(tmp_path: Path) -> None:
+    """Else what a replay writes where it reads would be replayed again and again."""
+    out = writer(tmp_path)
+    out.write("teak", [failed(n) for n in range(10)])
+    found = []
+    for letter in read_letters(str(tmp_path)):
+        found.append(letter)
+        out.write("teak", [failed(100 + len(found))])
+        more = msgspec.structs.replace(letter, failures=2)
+        with (tmp_path / "rejected-teak-000001.jsonl").open("ab") as file:
+            file.write(msgspec.json.encode(more) + b"\n")
+    assert sorted(numbers(found)) == list(range(10))
+    assert sorted(numbers(read(tmp_path)[0])) == [*range(10), *range(101, 111)]
+
+
 def test_foreign_and_torn_lines_are_said_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     writer(tmp_path).write("teak", [failed(1), failed(2)])
     file = tmp_path / "rejected-teak-000001.jsonl"
