@@ -55,7 +55,7 @@ def _only_option(function: Any) -> Any:
 @_relay_argument
 @click.option("--input", "inputs", multiple=True, required=True, metavar="GLOB", help="Files to read; repeatable.")
 @click.argument("more_inputs", nargs=-1, metavar="[GLOB]...")
-@click.option("--dead-letters", metavar="DIR", help="Folder for dead letters, on disk or gs://.")
+@click.option("--dead-letters", metavar="PLACE", help="For dead letters: a folder, gs://, or projects/P/topics/T.")
 @click.option("--report", metavar="FILE", help="Write the run report as JSON, on disk or gs://.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read the first N records only.")
 @click.option("--since", metavar="TIME", help="Relay records from this time on (2026-11-24, or with T08:00:00Z).")
