@@ -111,7 +111,7 @@ CASES = [
     (letter("undecodable: 2 fields, the header has 3", model=None), "source.delimiter"),
     (letter("undecodable: not JSON: it ends inside a value", model=None), "wrote no JSON"),
     (letter("undecodable: event_type: required, but absent", model=None), "records without event_type exist"),
-    (letter("undecodable: level: expected whole number, got text", model=None), "correct the schema"),
+    (letter("undecodable: level: expected whole number, got text", model=None), "correct that (source.schema)"),
     (letter("user_id could not be found", status=200), "does not know these users"),
     (letter("HTTP 403: No such external ID", status=403), "does not know these users"),
     (letter("too large: 9 bytes alone in a request, 8 are allowed"), "larger than a request"),
