@@ -52,6 +52,7 @@ def set_up(format: str = TEXT, level: int = logging.INFO) -> None:
     root.setLevel(logging.WARNING)
     for name in OURS:
         logging.getLogger(name).setLevel(level)
+    logging.captureWarnings(False)  # whoever put its own in between is forgotten
     logging.captureWarnings(True)
     if sys.excepthook is sys.__excepthook__:  # whoever put another there, a debugger or a test, wants to know
         sys.excepthook = _process_ended
