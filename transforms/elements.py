@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -54,8 +55,9 @@ class Origin(NamedTuple):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[str, int, list[Item]]).decode
-_head = msgspec.msgpack.Decoder(tuple[str, int, msgspec.Raw]).decode
+_decode = msgspec.msgpack.Decoder(tuple[str, list[Item]]).decode
+_COUNTS = struct.Struct("<II")
+"""Items and records, before (source, items)."""
 
 
 class Packer:
@@ -78,8 +80,8 @@ class Packer:
 
     def packed(self, source: str) -> bytes:
         """What `unpack_items` and `counts` take."""
-        head = b"\x93%b%b\xdd%b" % (_encode(source), _encode(self._records), self._items.to_bytes(4, "big"))
-        return head + self._body
+        counts = _COUNTS.pack(self._items, self._records)
+        return b"%b\x92%b\xdd%b" % (counts, _encode(source), self._items.to_bytes(4, "big")) + self._body
 
 
 def pack_items(source: str, items: Sequence[Item], records: int | None = None) -> bytes:
@@ -91,14 +93,10 @@ def pack_items(source: str, items: Sequence[Item], records: int | None = None) -
 
 def unpack_items(data: bytes) -> tuple[str, list[Item]]:
     """The inverse of `pack_items`: (source, items)."""
-    source, _, items = _decode(data)
-    return source, items
+    return _decode(memoryview(data)[_COUNTS.size :])
 
 
 def counts(data: bytes) -> tuple[int, int]:
-    """(items, records) of packed items, without unpacking them: MessagePack says an array's length first."""
-    _, records, items = _head(data)
-    start = bytes(memoryview(items)[:5])
-    if start[0] < 0xA0:
-        return start[0] & 0x0F, records
-    return int.from_bytes(start[1:3] if start[0] == 0xDC else start[1:5], "big"), records
+    """(items, records) of packed items, without unpacking them."""
+    items, records = _COUNTS.unpack_from(data)
+    return items, records
