@@ -185,7 +185,8 @@ class Ledger(LedgerReader):
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
                     (name, destination, selection, place.print, place.position, place.line),
                 )
-            self._finish(db, [number])
+            gone = self._finish(db, [number])
+        _remove(*map(self.message_file, gone))  # of which nothing is to be sent
 
     def delivered(
         self, destination: str, segments: Sequence[Segment], tally: Tally, failed: Mapping[int, Sequence[Failed]]
