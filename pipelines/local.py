@@ -170,6 +170,7 @@ class Run:
         if one.model is not None:
             chosen = [dataclasses.replace(to, models=(one.model,)) for to in chosen]
         sums = self.id if self.ledger is None else f"{self.id}/map"
+        before = self.progress.records
         with _pipeline() as pipeline:
             chunks = pipeline | "Read" >> one.read
             spread = [dataclasses.replace(to, shards=to.shards * self._parts(to)) for to in chosen]
@@ -184,9 +185,9 @@ class Run:
                     WriteDeadLettersFn(self.dead_letters, plan.vendors, plan.versions, plan.layout)
                 )
         self.slices += 1
-        return self._keep(one, sums) if self.ledger is not None else 0
+        return self._keep(one, sums, self.progress.records - before) if self.ledger is not None else 0
 
-    def _keep(self, one: Slice, sums: str) -> int:
+    def _keep(self, one: Slice, sums: str, records: int) -> int:
         """Writes down that a slice is mapped; only then is it sent."""
         assert self.ledger is not None
         number = one.number or self.ledger.new_slice()
@@ -194,14 +195,14 @@ class Run:
         forget_collected(sums)
         parts = {}
         for name in one.destinations:
-            tally, records = all_.of(name)
+            tally, outcomes = all_.of(name)
             segments = [segment._replace(slice=number) for segment in found.get(name, ())]
-            parts[name] = Mapped(tally, records, segments)
+            parts[name] = Mapped(tally, outcomes, segments)
             self.spool.add_figures(name, tally)
         self.undecodable += max((part.tally.undecodable for part in parts.values()), default=0)
         self.ledger.mapped(
             number,
-            max((part.tally.records for part in parts.values()), default=0),
+            records,
             parts,
             places=one.places(),
             selection=self.plan.selection.text(),
@@ -249,16 +250,18 @@ class Run:
 
     def _report(self) -> Report:
         names = [to.name for to in self.plan.destinations]
+        totals, reads = {}, {}
         if self.ledger is not None:
-            totals = {name: standing(self.ledger, name).totals for name in names}
+            for name in names:
+                stands = standing(self.ledger, name)
+                totals[name], reads[name] = stands.totals, stands.read
         else:
-            totals = {}
             for name in names:
                 tally, records = collected(self.id).of(name)
                 totals[name] = Totals(tally, records.rejected(), records.undelivered())
-        read = max((total.tally.records for total in totals.values()), default=0)
+        read = max(reads.values() if reads else (total.tally.records for total in totals.values()), default=0)
         stopped = {name: parking.words(one.halt) for name, one in self.gates.items() if one.halt is not None}
-        return Report(totals, read, time.monotonic() - self.started, stopped)
+        return Report(totals, read, time.monotonic() - self.started, stopped, reads)
 
 
 def _join(threads: Sequence[threading.Thread], interrupt: Callable[[], None]) -> None:

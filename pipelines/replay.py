@@ -34,6 +34,7 @@ from transforms.letters import letter_message, letter_of, payload_of, read_lette
 from transforms.located import Problems
 from transforms.map_records import TALLY, compile_for, tag
 from transforms.mapping.runtime import sharder
+from transforms.progress import progress
 from transforms.pull import Pulled, Puller, number_of
 from transforms.read import Read
 from transforms.report import DONE, UNDELIVERED
@@ -158,7 +159,7 @@ def _send(job: Run, ledger: Ledger, place: str, group: _Group, letters: Sequence
     if as_mapped:
         (to,) = (one for one in job.plan.destinations if one.name == group.destination)
         payloads = {letter.id: (payload_of(letter) or b"", letter.user or "", letter.time or 0) for letter in letters}
-        step = ResendFn(to, payloads)
+        step = ResendFn(to, payloads, job.id)
     ids = [_key(letter) for letter in letters]
     destinations = (group.destination,)
     job.map(Slice(Read([path], split=False), destinations, messages=ids, number=number, model=group.model, step=step))
@@ -315,8 +316,9 @@ class ResendFn(beam.DoFn):
     payloads: id of a letter -> (payload, user, time in ms).
     """
 
-    def __init__(self, to: Destination, payloads: Mapping[str, tuple[bytes, str, int]]) -> None:
+    def __init__(self, to: Destination, payloads: Mapping[str, tuple[bytes, str, int]], run: str) -> None:
         self.to = to
+        self.run = run
         self.payloads = payloads
 
     def process(self, chunk: Chunk) -> Iterator[Any]:
@@ -333,6 +335,7 @@ class ResendFn(beam.DoFn):
             packer.add(items, len(items))
             yield beam.pvalue.TaggedOutput(tag(self.to.name), (shard, packer.packed(chunk.source)))
         count = len(messages)
+        progress(self.run).records += count
         yield beam.pvalue.TaggedOutput(TALLY, (self.to.name, Tally(records=count, touched=count, mapped=count)))
 
 

@@ -110,10 +110,12 @@ class Ledger(LedgerReader):
         anew = not self.fact("unfinished")
         with self.transaction() as db:
             if anew:
-                db.execute("UPDATE destinations SET tally = ?, rejected = 0, undelivered = 0", (_encode(Tally()),))
+                db.execute(
+                    "UPDATE destinations SET read = 0, tally = ?, rejected = 0, undelivered = 0", (_encode(Tally()),)
+                )
             for name, (vendor, target) in targets.items():
                 db.execute(
-                    "INSERT INTO destinations VALUES (?, ?, ?, ?, 0, 0, NULL, '') "
+                    "INSERT INTO destinations VALUES (?, ?, ?, 0, ?, 0, 0, NULL, '') "
                     "ON CONFLICT (name) DO UPDATE SET vendor = excluded.vendor, target = excluded.target",
                     (name, vendor, target, _encode(Tally())),
                 )
@@ -167,8 +169,8 @@ class Ledger(LedgerReader):
     ) -> None:
         """A slice is mapped, and all that came of it is on the disk.
 
-        places: (file, destination) -> how far it is read now. messages: ids of the Pub/Sub messages in it. beside: what
-        else belongs into the transaction.
+        records: that were read, as reading counts them. places: (file, destination) -> how far it is read now.
+        messages: ids of the Pub/Sub messages in it. beside: what else belongs into the transaction.
         """
         with self.transaction() as db:
             ids = array("Q", messages).tobytes()
@@ -181,6 +183,7 @@ class Ledger(LedgerReader):
                         "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)",
                         (one.number, number, destination, path, one.bytes, one.items, one.records),
                     )
+                db.execute("UPDATE destinations SET read = read + ? WHERE name = ?", (records, destination))
                 self._add(db, destination, part.tally, {number: part.records})
             for (name, destination), place in (places or {}).items():
                 db.execute(
@@ -189,7 +192,8 @@ class Ledger(LedgerReader):
                 )
             if beside is not None:
                 beside()
-            self._finish(db, [number])
+            gone = self._finish(db, [number])
+        _remove(*map(self.message_file, gone))  # of which nothing is to be sent
 
     def delivered(
         self, destination: str, segments: Sequence[Segment], tally: Tally, failed: Mapping[int, Sequence[Failed]]

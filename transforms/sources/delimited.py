@@ -149,7 +149,8 @@ def chunks(
     position, text, data = stream.position, b"", b" "
     while data:
         try:
-            data = stream.read(block if stop is None else max(0, min(block, stop - stream.position)))
+            size = block - stream.position % block  # as with lines: chunks end at the same places wherever one begins
+            data = stream.read(size if stop is None else max(0, min(size, stop - stream.position)))
         except Corrupt as error:
             yield unreadable_chunk(name, position, line, str(error), text)
             return

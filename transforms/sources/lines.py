@@ -74,7 +74,11 @@ def chunks(
     while position < end:
         inside = stream.position < end
         try:
-            data = stream.read(int(min(block, end - stream.position)) if inside else SHORT_READ)
+            # To a multiple of `block`, so that chunks end at the same places wherever reading begins: a record that is
+            # read again after a crash keeps its reference.
+            data = stream.read(
+                int(min(block - stream.position % block, end - stream.position)) if inside else SHORT_READ
+            )
         except Corrupt as problem:
             yield unreadable_chunk(stream.name, position, line, str(problem), b"".join(held))
             return
