@@ -21,7 +21,7 @@ from transforms.read import Part, Read, chunks
 from transforms.sources.files import File, Stream, is_local, match
 from transforms.sources.formats import VALUES, Layout, layout_of
 
-SLICE_BYTES: Final = 96 << 20
+SLICE_BYTES: Final = 256 << 20
 """Bytes of input a slice of a backfill that keeps a ledger: starting Beam for it costs a hundredth of mapping it."""
 
 PRINT_BYTES: Final = 64 << 10
