@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 import threading
 import time
 from array import array
@@ -44,6 +45,9 @@ vendor neither holds up acknowledgements nor lets leases pile up."""
 
 REMEMBER_S = 120.0
 """Seconds for which acknowledged messages are known by their ids, as Pub/Sub may give them once more."""
+
+SWITCH_S = 0.0005
+"""Seconds after which a thread that computes lets others go on: pulling waits for it after every answer."""
 
 TELL_S = 30.0
 """Seconds between the lines that tell how it goes, in the log."""
@@ -314,6 +318,7 @@ def run_stream(
     plan, _ = make_plan(relay, only=only)
     check_credentials(plan)
     outputs.prepare(dead_letters, report)
+    sys.setswitchinterval(SWITCH_S)
     logs.set_up(log_format)
     with contextlib.closing(Ledger(state)) as ledger:
         notes = [*plan.notes, *begin(ledger, plan)]
