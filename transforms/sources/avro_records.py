@@ -7,7 +7,8 @@ from JSON. Here the schema becomes Python code once a file, and fields that nobo
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain, groupby
 from typing import Any, Final, Protocol
 
 from schemas import Field, Type
@@ -27,15 +28,22 @@ class ReadRecords(Protocol):
 
 
 def compile_records(
-    schema: Any, reader: Type | None = None, decode: Callable[[bytes], str] = bytes.decode, ends: bool = False
+    schema: Any,
+    reader: Type | None = None,
+    decode: Callable[[bytes], str] = bytes.decode,
+    ends: bool = False,
+    seen: Collection[str] | None = None,
 ) -> ReadRecords:
     """A function that reads records written by a schema (parsed JSON, logical types not heeded), as dicts.
 
-    reader: the type that is wanted; fields that it does not have are passed over. None: all fields.
+    reader: the type that is wanted; fields that it does not have are passed over, and so are nulls where null is the
+    default. None: all fields.
     decode: makes text of bytes that are not ASCII. ends: tell where each record ends.
+    seen: fields that are null seldom; where others follow each other, it is tried first whether all of them are null.
+    None: nothing is known of that.
     Raises ValueError for a schema that is none.
     """
-    code = _Code()
+    code = _Code(seen)
     name = code.record(schema, "", reader, skip=False)
     source = "\n".join((*code.lines, _LOOP.format(name=name, found="(record, at)" if ends else "record")))
     scope: dict[str, Any] = {"_number": _number, "_length": _length, "_float": _FLOAT, "_double": _DOUBLE}
@@ -47,6 +55,17 @@ def compile_records(
         raise ValueError("the schema is nested too deeply") from error
     read: ReadRecords = scope["read"]
     return read
+
+
+def fields_of(records: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names of the fields that records have, and the records in them."""
+    found: set[str] = set()
+    waiting = list(records)
+    while waiting:
+        record = waiting.pop()
+        found |= record.keys()
+        waiting += [value for value in record.values() if isinstance(value, dict)]
+    return found
 
 
 _LOOP: Final = """
@@ -88,9 +107,10 @@ def _length(first: int, data: bytes, at: int) -> tuple[int, int]:
 class _Code:
     """The source of the functions that read a schema's records, and the constants they use."""
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Collection[str] | None) -> None:
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
+        self._seen = seen
         self._types: dict[str, tuple[Any, str]] = {}
         """Named types by full name, with the namespace that holds inside."""
         self._functions: dict[tuple[str, int, bool], str] = {}
@@ -105,7 +125,7 @@ class _Code:
         self._types[full] = (schema, inner)
         name = self._functions[key] = self._name("record")
         known = reader.fields if reader is not None else None
-        lines = [f"def {name}(data, text, at):", "    record = {}"]
+        fields: list[tuple[list[str], int | None]] = []
         for field in _list(schema, "fields"):
             field_name, wanted = _text(field, "name"), not skip
             field_reader = None
@@ -115,14 +135,29 @@ class _Code:
             elif reader is not None:
                 field_reader = reader.items
             kind, store = _of(field, "type"), f"record[{self._constant(field_name)}] = value" if wanted else ""
-            if wanted and known is not None and isinstance(kind, list) and _null_by_default(known[field_name]):
-                lines += self._union(kind, "value", inner, field_reader, "    ", store)
+            spared = not wanted or (known is not None and _null_by_default(known[field_name]))
+            if wanted and spared and isinstance(kind, list):
+                lines = self._union(kind, "value", inner, field_reader, "    ", store)
             else:
-                lines += self._value(kind, "value" if wanted else None, inner, field_reader, "    ")
+                lines = self._value(kind, "value" if wanted else None, inner, field_reader, "    ")
                 lines += ["    " + store] if wanted else []
-        lines.append("    return record, at")
-        self.lines += lines
+            rare = self._seen is not None and field_name not in self._seen
+            null = 2 * kind.index("null") if spared and rare and isinstance(kind, list) and "null" in kind else None
+            fields.append((lines, null))
+        self.lines += [f"def {name}(data, text, at):", "    record = {}", *self._runs(fields), "    return record, at"]
         return name
+
+    def _runs(self, fields: Iterable[tuple[list[str], int | None]]) -> list[str]:
+        """Lines that read fields, of which each has its own and, when it is null mostly, the byte that says so."""
+        lines: list[str] = []
+        for rare, run in groupby(fields, lambda field: field[1] is not None):
+            owns, nulls = zip(*run, strict=True)
+            own = list(chain.from_iterable(owns))
+            if rare and len(nulls) > 2:
+                test = f"    if data.startswith({self._constant(bytes(nulls))}, at):"
+                own = [test, f"        at += {len(nulls)}", "    else:", *("    " + line for line in own)]
+            lines += own
+        return lines
 
     def _value(self, schema: Any, target: str | None, space: str, reader: Type | None, pad: str) -> list[str]:
         """Lines that read a value into target, or pass over it when that is None."""
