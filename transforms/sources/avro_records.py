@@ -47,7 +47,7 @@ def compile_records(
     name = code.record(schema, "", reader, skip=False)
     source = "\n".join((*code.lines, _LOOP.format(name=name, found="(record, at)" if ends else "record")))
     scope: dict[str, Any] = {"_number": _number, "_length": _length, "_float": _FLOAT, "_double": _DOUBLE}
-    scope |= {"_decode": decode, **code.constants}
+    scope |= {"_SIZES": _SIZES, "_decode": decode, **code.constants}
     # All of the source is written below: no name or text of the schema is in it, those are constants.
     try:
         exec(compile(source, "<avro schema>", "exec"), scope)  # noqa: S102
@@ -83,25 +83,32 @@ _FLOAT: Final = struct.Struct("<f").unpack_from
 _DOUBLE: Final = struct.Struct("<d").unpack_from
 
 
+_SCALES: Final = tuple(128**place for place in range(1, 10))
+"""What a number's second byte and those behind it count, up to 64 bits."""
+
+
 def _number(first: int, data: bytes, at: int) -> tuple[int, int]:
     """The rest of a variable length number whose first byte was read: the number, zigzag, and where it ends."""
-    value, shift, byte = first & 127, 7, data[at]
-    while byte > 127:
-        value |= (byte & 127) << shift
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number has more than 64 bits")
-        at += 1
+    value = first
+    for scale in _SCALES:
         byte = data[at]
-    return value | byte << shift, at + 1
+        at += 1
+        value += (byte - 1) * scale  # less 1 for bit 7 of the byte before, which says that this one follows
+        if byte < 128:
+            return value, at
+    raise ValueError("a number has more than 64 bits")
 
 
-def _length(first: int, data: bytes, at: int) -> tuple[int, int]:
-    """Like `_number`, of what cannot be negative."""
-    value, at = _number(first, data, at) if first > 127 else (first, at)
+_SIZES: Final = tuple(-1 if byte & 129 else byte >> 1 for byte in range(256))
+"""The length that a first byte says alone. -1: bit 7 says that more bytes follow, or bit 0 that it is negative."""
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """A length whose first byte, which was read, does not say it alone, and where it ends."""
+    value, at = _number(data[at - 1], data, at) if data[at - 1] > 127 else (data[at - 1], at)
     if value & 1:
         raise ValueError("a length is negative")
-    return value, at
+    return value >> 1, at
 
 
 class _Code:
@@ -177,7 +184,7 @@ class _Code:
         if kind == "enum":
             self._types[_full_name(schema, space)[0]] = (schema, space)
             symbols = self._constant(tuple(_list(schema, "symbols")))
-            return [pad + line for line in (*_read_length(), *([f"{target} = {symbols}[n >> 1]"] if target else ()))]
+            return [pad + line for line in (*_read_length(), *([f"{target} = {symbols}[size]"] if target else ()))]
         if kind == "array":
             return self._collection(_of(schema, "items"), False, target, space, reader, pad)
         if kind == "map":
@@ -250,14 +257,13 @@ class _Code:
 
 
 def _read_length() -> list[str]:
-    # 129: bit 0 of a zigzag number says negative, bit 7 that more bytes follow.
-    return ["n = data[at]", "at += 1", "if n & 129:", "    n, at = _length(n, data, at)"]
+    return ["size = _SIZES[data[at]]", "at += 1", "if size < 0:", "    size, at = _length(data, at)"]
 
 
 def _sized(target: str | None, value: list[str]) -> list[str]:
     if target is None:
-        return [*_read_length(), "at += n >> 1"]
-    return [*_read_length(), "end = at + (n >> 1)", *(line.format(target) for line in value), "at = end"]
+        return [*_read_length(), "at += size"]
+    return [*_read_length(), "end = at + size", *(line.format(target) for line in value), "at = end"]
 
 
 def _long(target: str | None) -> list[str]:
