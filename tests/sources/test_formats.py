@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zlib
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import msgspec
 import pyarrow
 import pytest
@@ -15,6 +17,7 @@ from source_files import COMPRESSIONS, DATA, EVENT, FORMATS, avro, decoded, deli
 
 import schemas
 from transforms.decode import Decoder
+from transforms.decode_avro import LEARNED_FROM
 from transforms.originals import originals
 from transforms.read import Layout
 from transforms.sources.avro import blocks_of
@@ -87,6 +90,20 @@ def test_avro_codecs(tmp_path: Path, codec: str) -> None:
     plain = avro(RECORDS[:300], "null" if codec in OTHER_CODECS else codec)
     path.write_bytes(compressed(plain, codec) if codec in OTHER_CODECS else plain)
     assert decoded(whole(path)).records == expected()[:300]
+
+
+def test_avro_fields_that_come_up_late_in_a_file_are_read(tmp_path: Path) -> None:
+    late = {"app_id": "ä", "os": "iOS 16.3", "timezone": "Europe/Berlin", "email": "a@b.c", "params": {"a": 1}}
+    more = {"success": True, "price": 1.5, "kpi_value": -2.0, "connection": "linked"}
+    found = [event | late | {"event_data": event["event_data"] | more} for event in RECORDS[:300]]
+    mixed = RECORDS * (LEARNED_FROM // len(RECORDS) + 1) + found + RECORDS[:300]
+    file = io.BytesIO()
+    fastavro.writer(file, fastavro.parse_schema(EVENT.avro), mixed)
+    path = tmp_path / "events.avro"
+    path.write_bytes(file.getvalue())
+    lines = tmp_path / "events.jsonl"
+    lines.write_bytes(json_lines(mixed))
+    assert decoded(whole(path)).records == decoded(whole(lines)).records
 
 
 def test_damage_in_snappy_is_found(tmp_path: Path) -> None:
