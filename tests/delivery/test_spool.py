@@ -18,6 +18,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
+from pipelines.explain import explained
 from transforms import spool
 from transforms.elements import pack_items, unpack_items
 from transforms.ledger_reader import Segment
@@ -195,3 +196,13 @@ def test_writing_waits_while_too_much_is_on_disk(tmp_path: Path, monkeypatch: py
     writer.join(5)
     assert not writer.is_alive()
     assert not (tmp_path / "first").exists()
+
+
+def test_a_full_disk_is_told_with_the_segment(run: str, tmp_path: Path) -> None:
+    (tmp_path / "teak-1.segment").symlink_to("/dev/full")
+    with pytest.raises(RuntimeError) as caught:  # Beam's
+        write(run, "teak", [(0, b"x" * 400)])
+    assert explained(caught.value) == [
+        f"{tmp_path}/teak-1.segment: No space left on device; items wait there for their vendor: make room, or set TMPDIR"
+        " to another folder"
+    ]
