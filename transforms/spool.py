@@ -71,14 +71,14 @@ class Spool:
             self._number += 1
             return self._number, os.path.join(self.folder, f"{destination}-{self._number}.segment")
 
-    def add(self, destination: str, segment: Segment) -> None:
-        """A finished segment. With a ledger it waits for its slice to be in it; else this waits while too much is on
+    def add(self, destination: str, segments: Sequence[Segment]) -> None:
+        """Finished segments. With a ledger they wait for their slice to be in it; else this waits while too much is on
         disk."""
         if self.ledger is not None:
             with self._changed:
-                self._mapped.setdefault(destination, []).append(segment)
+                self._mapped.setdefault(destination, []).extend(segments)
             return
-        self.release({destination: [segment]})
+        self.release({destination: segments})
         while sum(waiting.bytes for waiting in self._waiting.values()) > MAX_WAITING:
             time.sleep(0.1)
 
@@ -263,21 +263,21 @@ class WriteSegmentsFn(beam.DoFn):
         segment = self._open[part]
         segment.write(Element(start_of(window), shard, element[1]))
         if segment.size >= _spools[self.run].segment_bytes:
-            self._hand_over(part)
+            self._hand_over([part])
 
-    def _hand_over(self, part: int) -> None:
-        segment = self._open.pop(part)
+    def _hand_over(self, parts: Sequence[int]) -> None:
         spool = _spools[self.run]
-        segment.finish(synced=spool.ledger is not None)  # whose slice will be said to be mapped
-        spool.add(
-            self.destination,
-            Segment(segment.number, 0, segment.path, segment.size, segment.items, segment.records),
-        )
+        finished = []
+        for part in parts:
+            one = self._open.pop(part)
+            one.finish(synced=spool.ledger is not None)  # whose slice will be said to be mapped
+            finished.append(Segment(one.number, 0, one.path, one.size, one.items, one.records))
+        spool.add(self.destination, finished)
 
     def finish_bundle(self) -> None:
-        """Hands over what is written."""
-        for part in sorted(self._open):
-            self._hand_over(part)
+        """Hands over what is written, all parts at once, so that how they are sent together does not hang on who was
+        faster."""
+        self._hand_over(sorted(self._open))
 
     def teardown(self) -> None:
         """Lets go of segments that were not finished, as the run failed."""

@@ -170,10 +170,10 @@ def test_segments_are_handed_over_while_more_are_written(tmp_path: Path) -> None
             got.append([one.path for one in taken])
 
     for name in "abc":
-        opened.add("teak", named(name, 1))
+        opened.add("teak", [named(name, 1)])
     reader = threading.Thread(target=read)
     reader.start()
-    opened.add("teak", named("d", 5))
+    opened.add("teak", [named("d", 5)])
     opened.close("teak")
     reader.join(5)
     # As many at a time as fit into memory together; one that is larger comes alone.
@@ -187,8 +187,8 @@ def test_writing_waits_while_too_much_is_on_disk(tmp_path: Path, monkeypatch: py
     for name in ("first", "second"):
         (tmp_path / name).write_bytes(b"")
     first = named(str(tmp_path / "first"), 90)
-    opened.add("teak", first)
-    writer = threading.Thread(target=opened.add, args=("teak", named(str(tmp_path / "second"), 90)))
+    opened.add("teak", [first])
+    writer = threading.Thread(target=opened.add, args=("teak", [named(str(tmp_path / "second"), 90)]))
     writer.start()
     time.sleep(0.2)
     assert writer.is_alive()
