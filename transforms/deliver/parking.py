@@ -13,18 +13,18 @@ LONGEST_PAUSE = 60.0
 """Seconds between probes: they double from the first to the longest, with jitter."""
 
 
-def words(halt: Halt) -> str:
-    """Why nothing is sent, and what to mend."""
-    return f"{halt.reason}; check {halt.key} in the relay file" if halt.key else halt.reason
+def words(destination: str, halt: Halt) -> str:
+    """Why nothing is sent to a destination, and what to mend."""
+    return f"{halt.reason}; check destinations.{destination}.{halt.key} in the relay file" if halt.key else halt.reason
 
 
 class Parking:
     """Whether one destination is parked, in this process. Times are of time.monotonic(), in seconds.
 
-    changed: called with the reason when the destination is parked, and with None when it takes items again.
+    changed: called with why when the destination is parked, and with None when it takes items again.
     """
 
-    def __init__(self, changed: Callable[[str | None], None], first_pause: float = FIRST_PAUSE) -> None:
+    def __init__(self, changed: Callable[[Halt | None], None], first_pause: float = FIRST_PAUSE) -> None:
         self.halt: Halt | None = None
         """Why it is parked; None when it is not."""
         self._changed = changed
@@ -42,7 +42,7 @@ class Parking:
         self.halt = halt
         self._next = now + max(self._pause * random.uniform(0.75, 1.0), retry_after)
         if changed:
-            self._changed(words(halt))
+            self._changed(halt)
 
     def release(self) -> None:
         """The destination answers again."""
