@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,16 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import schemas
 from transforms import located
+from transforms.carried import pack_carried, with_record
 from transforms.dead_letter import REJECTED, Failed
 from transforms.decode import Decoded, Decoder, Undecodable
 from transforms.destination import Destination
 from transforms.elements import Chunk, Item, pack_items, record_ref, split_ref
 from transforms.located import Node
 from transforms.mapping import Mapper, MapTally, ModelSpec, Rejected, compile_mapping
+from transforms.originals import Original
 from transforms.progress import Progress, progress
+from transforms.sources.records import RawRecord, raw_records
 from transforms.tally import Tally
 from transforms.vendors import get, mapping_file
 
@@ -94,23 +97,31 @@ class _Held:
         self.counts = MapTally()
         self.undecodable: list[Undecodable] = []
 
-    def pass_on(self, source: str) -> Iterator[tuple[str, Any, Timestamp | None]]:
+    def pass_on(
+        self, source: str, originals: Mapping[int, RawRecord] | None
+    ) -> Iterator[tuple[str, Any, Timestamp | None]]:
         """(tag of the output, element, its timestamp or None for any)."""
         to, window, output = self.to, self.to.batch.window_ms, tag(self.to.name)
+
+        def pack(items: Sequence[Item]) -> bytes:
+            return pack_items(source, items) if originals is None else pack_carried(source, items, originals)
+
         for shard, items in enumerate(self.shards):
             if not items:
                 continue
             if window is None:
-                yield output, (shard, pack_items(source, items)), None
+                yield output, (shard, pack(items)), None
             else:
                 windows: dict[int, list[Item]] = {}
                 for item in items:
                     windows.setdefault(min(max(item[3], EARLIEST_MS), LATEST_MS) // window, []).append(item)
                 for number, own in windows.items():
-                    yield output, (shard, pack_items(source, own)), Timestamp(micros=number * window * 1000)
+                    yield output, (shard, pack(own)), Timestamp(micros=number * window * 1000)
         tally, failures = _outcomes(source, self.counts, self.undecodable)
         yield TALLY, (to.name, tally), None
         if failures:
+            if originals is not None:
+                failures = [_carrying(failed, originals[failed.ref]) for failed in failures]
             yield FAILED, (to.name, failures), None
         self.clear()
 
@@ -124,15 +135,24 @@ class MapRecordsFn(beam.DoFn):
 
     What comes out is held until HELD_RECORDS have gone through it, over several chunks of a source: small
     chunks are quick, as their records stay in the processor's cache, and large elements are.
+
+    carry: the source cannot be read again, so items travel with their records (transforms/carried.py), and what failed
+    has its own.
     """
 
     def __init__(
-        self, source: SourceMapping, destinations: Sequence[Destination], selection: Selection, run: str
+        self,
+        source: SourceMapping,
+        destinations: Sequence[Destination],
+        selection: Selection,
+        run: str,
+        carry: bool = False,
     ) -> None:
         self.source = source
         self.destinations = tuple(destinations)
         self.selection = selection
         self.run = run
+        self.carry = carry
 
     def setup(self) -> None:
         """Compiles the decoder and the mappings: functions do not travel in the job graph."""
@@ -144,6 +164,7 @@ class MapRecordsFn(beam.DoFn):
     def start_bundle(self) -> None:
         """Begins with nothing held."""
         self._of = ""
+        self._originals: dict[int, RawRecord] | None = {} if self.carry else None
         for held in self._held:
             held.clear()
 
@@ -159,6 +180,9 @@ class MapRecordsFn(beam.DoFn):
         if decoded.indexes is not None:
             refs = [record_ref(chunk.position, index) for index in decoded.indexes]
         raws = self._decoder.raws(chunk, decoded) if self._raw else None
+        if self._originals is not None:
+            for index, raw in enumerate(raw_records(chunk)):
+                self._originals[record_ref(chunk.position, index)] = raw
         for held in self._held:
             held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts)
             held.undecodable += decoded.undecodable
@@ -169,15 +193,17 @@ class MapRecordsFn(beam.DoFn):
     def _pass_on(self, least: int) -> Iterator[beam.pvalue.TaggedOutput]:
         for held in self._held:
             if held.counts.records + len(held.undecodable) > least:
-                for output, element, stamp in held.pass_on(self._of):
+                for output, element, stamp in held.pass_on(self._of, self._originals):
                     stamped = element if stamp is None else TimestampedValue(element, stamp)
                     yield beam.pvalue.TaggedOutput(output, stamped)
+        if self._originals and not any(held.counts.records or held.undecodable for held in self._held):
+            self._originals.clear()
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         """Passes on what is held."""
         for held in self._held:
             if held.counts.records or held.undecodable:
-                for output, element, stamp in held.pass_on(self._of):
+                for output, element, stamp in held.pass_on(self._of, self._originals):
                     placed = WindowedValue(element, MIN_TIMESTAMP if stamp is None else stamp, (GlobalWindow(),))
                     yield beam.pvalue.TaggedOutput(output, placed)
 
@@ -210,6 +236,10 @@ def _outcomes(source: str, counts: MapTally, undecodable: Sequence[Undecodable])
     for failed in failures:
         tally.reasons[failed.reason] = tally.reasons.get(failed.reason, 0) + 1
     return tally, failures
+
+
+def _carrying(failed: Failed, raw: RawRecord) -> Failed:
+    return with_record(failed, failed.source, failed.ref, Original(raw.text, raw.line, raw.message, raw.number))
 
 
 def _failed(source: str, rejected: Rejected) -> Failed:
