@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from schemas import SchemaError
 from transforms.credentials import CredentialError
+from transforms.letter_stores import LetterError
 from transforms.located import Problem, Problems
 from transforms.read import NoInput
 
@@ -14,7 +15,7 @@ def explained(error: BaseException) -> list[str] | None:
     """The lines to show for an error that input, credentials, schemas or the relay file caused; None for a bug."""
     if isinstance(error, Problems):
         return [str(problem) for problem in error.problems]
-    if isinstance(error, CredentialError | SchemaError | NoInput):
+    if isinstance(error, CredentialError | SchemaError | NoInput | LetterError):
         return [str(error)]
     if isinstance(error, OSError) and error.strerror:
         return [f"{error.filename}: {error.strerror}" if error.filename else str(error)]

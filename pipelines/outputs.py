@@ -7,14 +7,19 @@ import tempfile
 
 from apache_beam.io.filesystems import FileSystems
 
+from transforms.letter_stores import check_location, is_topic
+
 
 def prepare(dead_letters: str | None, report: str | None) -> None:
     """Makes the folders that are missing. OSError naming the path when one cannot be written to.
 
-    dead_letters: a folder; report: a file. Paths in cloud storage are not tried.
+    dead_letters: a folder or topic, LetterError when it can be neither; report: a file. Topics and paths in cloud
+    storage are not tried.
     """
-    if dead_letters is not None and FileSystems.get_scheme(dead_letters) is None:
-        _try_folder(dead_letters)
+    if dead_letters is not None:
+        check_location(dead_letters)
+        if not is_topic(dead_letters) and FileSystems.get_scheme(dead_letters) is None:
+            _try_folder(dead_letters)
     if report is not None and FileSystems.get_scheme(report) is None:
         if os.path.isdir(report):
             raise IsADirectoryError(None, "is a folder; expected a file for the report", report)

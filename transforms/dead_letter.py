@@ -1,22 +1,22 @@
 """Dead letters: what went nowhere, with all that is needed to understand it and to send it again.
 
-One shape and one writer, whatever went wrong and wherever.
+One shape and one writer, whatever went wrong and wherever. transforms/letters.py reads them.
 """
 
 from __future__ import annotations
 
 import base64
 import datetime
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 import msgspec
-from apache_beam.io.filesystems import FileSystems
 
 from transforms.elements import split_ref
-from transforms.originals import originals
+from transforms.letter_stores import FILE_LETTERS, Line, Store, store_of
+from transforms.originals import GONE, Original, originals
 from transforms.sources.formats import Layout
 
 REJECTED = "rejected"
@@ -25,8 +25,8 @@ UNDELIVERED = "undelivered"
 _as_it_is = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder().encode
 
-FILE_LETTERS = 50_000
-"""Dead letters a file at the most."""
+HELD_FAILURES = 20_000
+"""Failures of a destination that a bundle holds before they are written: a compressed source is read once for them."""
 
 
 class Failed(NamedTuple):
@@ -53,16 +53,28 @@ class Failed(NamedTuple):
     """The record's bytes, where they are at hand; else they are read again from the source."""
 
 
-def letter(
-    failed: Failed, destination: str, vendor: str, mapping: str, original: bytes | None, line: int
+def letter_id(destination: str, model: str, source: str, place: Sequence[str | int], record: bytes) -> str:
+    """Names a dead letter: the same each time the same record of the same source fails at a destination's model.
+
+    place: position and index in a file, or the message's id and the index in it. The record is a part of it because
+    a file may be written anew under its name.
+    """
+    parts = msgspec.msgpack.encode((destination, model, source.encode("utf-8", "surrogateescape"), place, record))
+    return hashlib.blake2b(parts, digest_size=16).hexdigest()
+
+
+def document(
+    failed: Failed, destination: str, vendor: str, mapping: str, original: Original, at: str
 ) -> dict[str, Any]:
-    """The dead letter of a failed item as it stands in a file; `mapping` is the mapping's version.
+    """The dead letter of a failed item as it stands in a file; `mapping` is the mapping's version, `at` the time.
 
     Bytes that are not UTF-8 stand as {"base64": …}. A record whose source could not be read again has
     `original: null`.
     """
     position, index = split_ref(failed.ref)
+    record = original.text if original.text is not None else failed.payload or b""
     return {
+        "id": letter_id(destination, failed.model, failed.source, (position, index), record),
         "destination": destination,
         "vendor": vendor,
         "model": failed.model or None,
@@ -73,15 +85,17 @@ def letter(
         "user": failed.user or None,
         "time": failed.time_ms,
         "payload": _payload(failed.payload),
-        "original": None if original is None else _text(original),
+        "original": None if original.text is None else _text(original.text),
         "source": {
             "name": failed.source,
-            "line": line or None,
+            "line": original.line or None,
             "position": position,
             "index": index,
         },
         "mapping": mapping or None,
-        "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
+        "at": at,
+        "failures": 1,
+        "first": {"reason": failed.reason, "at": at},
     }
 
 
@@ -116,11 +130,54 @@ def _unicode(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-class WriteDeadLettersFn(beam.DoFn):
-    """Writes dead letters as JSON lines under a folder, on disk or in cloud storage.
+class DeadLetterWriter:
+    """Writes dead letters, as JSON lines under a folder (on disk or in cloud storage) or to a Pub/Sub topic.
 
-    In: (destination, list of Failed). Out: nothing. Files are named `OUTCOME-DESTINATION-….jsonl`; a file
-    appears whole or not at all.
+    location: the folder, or projects/P/topics/T; LetterError when it is neither. vendors, versions: of each
+    destination, its vendor and its mapping's version. source: how the sources are to be read, for the original records.
+    Any number of writers, threads and processes may write to one place.
+    """
+
+    def __init__(self, location: str, vendors: Mapping[str, str], versions: Mapping[str, str], source: Layout) -> None:
+        self.location = location
+        self._vendors = vendors
+        self._versions = versions
+        self._source = source
+        self._store: Store = store_of(location)
+
+    def write(self, destination: str, failed: Sequence[Failed], key: str = "") -> None:
+        """Writes the letters of a destination's failures; they are durable when it returns.
+
+        key: what they are the failures of (a segment, a slice), for the names of objects in cloud storage. Raises
+        OSError, or LetterError for a topic.
+        """
+        # After a crash the same failures may come a second time. They are written a second time: only what reads
+        # letters sees all of them, and drops those whose id and count of failures it has seen. So an id must not
+        # depend on the time, the process or the order.
+        for outcome in (REJECTED, UNDELIVERED):
+            chosen = [one for one in failed if one.outcome == outcome]
+            for at in range(0, len(chosen), FILE_LETTERS):
+                self._store.add(destination, outcome, self.lines(destination, chosen[at : at + FILE_LETTERS]), key)
+
+    def lines(self, destination: str, failures: Sequence[Failed]) -> list[Line]:
+        """The letters of failures."""
+        read = _read_again(failures, self._source)
+        vendor, version = self._vendors[destination], self._versions.get(destination, "")
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        found = []
+        for failed in failures:
+            original = read.get((failed.source, failed.ref), GONE)
+            if original.text is None:
+                original = original._replace(text=failed.original, line=failed.line)
+            made = document(failed, destination, vendor, version, original, now)
+            found.append(Line(made["id"], made["failures"], failed.model, _line(made)))
+        return found
+
+
+class WriteDeadLettersFn(beam.DoFn):
+    """Writes dead letters; `folder` is any location that DeadLetterWriter takes.
+
+    In: (destination, list of Failed). Out: nothing.
     """
 
     def __init__(self, folder: str, vendors: Mapping[str, str], versions: Mapping[str, str], source: Layout) -> None:
@@ -129,49 +186,40 @@ class WriteDeadLettersFn(beam.DoFn):
         self.versions = versions
         self.source = source
 
+    def setup(self) -> None:
+        """Opens the writer: connections do not travel in the job graph."""
+        self._writer = DeadLetterWriter(self.folder, self.vendors, self.versions, self.source)
+
+    def start_bundle(self) -> None:
+        """Begins with nothing held."""
+        self._held: dict[str, list[Failed]] = {}
+
     def process(self, element: tuple[str, Sequence[Failed]]) -> None:
-        """Writes the letters of one list, in files of at most FILE_LETTERS."""
+        """Holds the failures of one list; writes when many are held."""
         destination, failures = element
-        for outcome in (REJECTED, UNDELIVERED):
-            chosen = [failed for failed in failures if failed.outcome == outcome]
-            for at in range(0, len(chosen), FILE_LETTERS):
-                self._write(destination, outcome, chosen[at : at + FILE_LETTERS])
+        held = self._held.setdefault(destination, [])
+        held += failures
+        if len(held) >= HELD_FAILURES:
+            self._writer.write(destination, self._held.pop(destination))
 
-    def _write(self, destination: str, outcome: str, failures: Sequence[Failed]) -> None:
-        name = f"{outcome}-{destination}-{uuid.uuid4().hex}.jsonl"
-        if not FileSystems.exists(self.folder):
-            FileSystems.mkdirs(self.folder)
-        path = FileSystems.join(self.folder, name)
-        partial = FileSystems.join(self.folder, f".{name}.partial")
-        with FileSystems.create(partial, mime_type="application/x-ndjson") as file:
-            for line in self.lines(destination, failures):
-                file.write(line)
-        FileSystems.rename([partial], [path])
-
-    def lines(self, destination: str, failures: Sequence[Failed]) -> Iterator[bytes]:
-        """The letters as JSON lines."""
-        read = _read_again(failures, self.source)
-        for failed in failures:
-            original, line = failed.original, failed.line
-            if original is None:
-                original, line = read.get((failed.source, failed.ref), (None, failed.line))
-            document = letter(
-                failed, destination, self.vendors[destination], self.versions.get(destination, ""), original, line
-            )
-            yield _line(document)
+    def finish_bundle(self) -> None:
+        """Writes what is held."""
+        for destination, failures in self._held.items():
+            self._writer.write(destination, failures)
+        self._held.clear()
 
 
-def _read_again(failures: Iterable[Failed], source: Layout) -> dict[tuple[str, int], tuple[bytes | None, int]]:
-    """(source, ref) -> (original bytes, line) of the failures that do not carry their record."""
+def _read_again(failures: Iterable[Failed], source: Layout) -> dict[tuple[str, int], Original]:
+    """(source, ref) -> the record of each failure that does not carry its own."""
     wanted: dict[str, set[int]] = {}
     for failed in failures:
         if failed.original is None:
             wanted.setdefault(failed.source, set()).add(failed.ref)
     return {
-        (name, ref): (found.text, found.line)
+        (name, ref): found
         for name, refs in wanted.items()
         for ref, found in originals(name, sorted(refs), source).items()
     }
 
 
-__all__ = ["REJECTED", "UNDELIVERED", "Failed", "WriteDeadLettersFn", "letter"]
+__all__ = ["REJECTED", "UNDELIVERED", "DeadLetterWriter", "Failed", "WriteDeadLettersFn"]

@@ -1,4 +1,4 @@
-"""Dead letters: their exact shape, the original bytes read again from where they came, and files that appear whole."""
+"""Dead letters: their exact shape, the original bytes read again from where they came, and ids that stay the same."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import bz2
 import datetime
 import gzip
 import json
-import threading
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from transforms import dead_letter
-from transforms.dead_letter import REJECTED, UNDELIVERED, Failed, WriteDeadLettersFn
+from transforms import dead_letter, letter_stores
+from transforms.dead_letter import REJECTED, UNDELIVERED, DeadLetterWriter, Failed, WriteDeadLettersFn
 from transforms.elements import record_ref
 from transforms.read import Part, chunks
 from transforms.sources.formats import Layout
@@ -38,7 +38,7 @@ def refs(path: Path) -> list[int]:
 
 def write(folder: Path, destination: str, failures: list[Failed], layout: Layout | None = None) -> list[dict[str, Any]]:
     """Writes dead letters and reads them back, files by name."""
-    WriteDeadLettersFn(str(folder), VENDORS, VERSIONS, layout or Layout()).process((destination, failures))
+    DeadLetterWriter(str(folder), VENDORS, VERSIONS, layout or Layout()).write(destination, failures)
     return [json.loads(line) for file in sorted(folder.glob("*.jsonl")) for line in file.read_bytes().splitlines()]
 
 
@@ -56,7 +56,9 @@ def test_the_shape_of_a_rejected_item(tmp_path: Path, source: Path) -> None:
         b'{"user_id":"u1","action_type":"spin"}', 200, '{"status":"error"}',
     )  # fmt: skip
     (letter,) = write(tmp_path / "dead", "my-teak", [failed])
-    at = datetime.datetime.fromisoformat(letter.pop("at"))
+    assert re.fullmatch("[0-9a-f]{32}", letter.pop("id"))
+    written = letter.pop("at")
+    at = datetime.datetime.fromisoformat(written)
     assert abs((datetime.datetime.now(datetime.timezone.utc) - at).total_seconds()) < 60
     assert letter == {
         "destination": "my-teak",
@@ -72,17 +74,20 @@ def test_the_shape_of_a_rejected_item(tmp_path: Path, source: Path) -> None:
         "original": RECORDS[4].decode(),
         "source": {"name": str(source), "line": 5, "position": 0, "index": 4},
         "mapping": "m-4f1c",
+        "failures": 1,
+        "first": {"reason": "user_id could not be found", "at": written},
     }
     assert list(letter) == [
         "destination", "vendor", "model", "outcome", "reason", "status", "answer", "user", "time", "payload",
-        "original", "source", "mapping",
+        "original", "source", "mapping", "failures", "first",
     ]  # fmt: skip
 
 
 def test_the_shape_of_a_record_that_could_not_be_decoded(tmp_path: Path) -> None:
     failed = Failed(REJECTED, "undecodable: no JSON", "s.jsonl", record_ref(4096, 3), line=77, original=b"\xff{")
     (letter,) = write(tmp_path / "dead", "12traits", [failed])
-    letter.pop("at")
+    del letter["id"]
+    written = letter.pop("at")
     assert letter == {
         "destination": "12traits",
         "vendor": "12traits",
@@ -97,6 +102,8 @@ def test_the_shape_of_a_record_that_could_not_be_decoded(tmp_path: Path) -> None
         "original": {"base64": "/3s="},
         "source": {"name": "s.jsonl", "line": 77, "position": 4096, "index": 3},
         "mapping": "m-0001",
+        "failures": 1,
+        "first": {"reason": "undecodable: no JSON", "at": written},
     }
 
 
@@ -207,36 +214,51 @@ def test_files_by_outcome_and_destination(tmp_path: Path) -> None:
 
 
 def test_many_letters_are_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dead_letter, "FILE_LETTERS", 10)
+    monkeypatch.setattr(letter_stores, "FILE_LETTERS", 10)
     letters = write(tmp_path / "dead", "my-teak", [failed(n) for n in range(25)])
     assert sorted(letter["source"]["index"] for letter in letters) == list(range(25))
     sizes = [len(file.read_bytes().splitlines()) for file in (tmp_path / "dead").iterdir()]
     assert sorted(sizes) == [5, 10, 10]
 
 
-def test_a_file_appears_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "dead"
-    folder.mkdir()
-    done = threading.Event()
-    seen: list[int] = []
-
-    def watch() -> None:
-        while not done.is_set():
-            seen.extend(len(file.read_bytes().splitlines()) for file in folder.glob("*.jsonl"))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        for _ in range(5):
-            write(folder, "my-teak", [failed(n) for n in range(4000)])
-    finally:
-        done.set()
-        watcher.join()
-    assert set(seen) == {4000}
+def test_a_letter_written_again_has_the_same_id(tmp_path: Path, source: Path) -> None:
+    refs_ = refs(source)
+    failures = [Failed(UNDELIVERED, "HTTP 503", str(source), refs_[n], "event", payload=b"{}") for n in range(50)]
+    first = write(tmp_path / "one", "my-teak", failures)
+    again = write(tmp_path / "two", "my-teak", [one._replace(reason="HTTP 500") for one in reversed(failures)])
+    ids = [letter["id"] for letter in first]
+    assert [letter["id"] for letter in again] == ids[::-1]
+    assert len(set(ids)) == 50
 
 
-def test_a_file_that_could_not_be_finished_is_not_seen(tmp_path: Path) -> None:
-    writer = WriteDeadLettersFn(str(tmp_path), VENDORS, VERSIONS, Layout())
+def test_letters_of_something_else_have_another_id(tmp_path: Path, source: Path) -> None:
+    at = refs(source)
+    one = Failed(UNDELIVERED, "HTTP 503", str(source), at[4], "event", payload=b"{}")
+    written = write(tmp_path / "a", "my-teak", [one, one._replace(model="other"), one._replace(ref=at[5])])
+    written += write(tmp_path / "b", "12traits", [one])
+    lines = source.read_bytes().splitlines()
+    lines[4] = lines[4].replace(b"4", b"9")  # a file written anew under its name
+    source.write_bytes(b"\n".join(lines))
+    written += write(tmp_path / "c", "my-teak", [one])
+    assert len({letter["id"] for letter in written}) == 5
+
+
+def test_a_bundle_writes_what_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letter, "HELD_FAILURES", 4)
+    step = WriteDeadLettersFn(str(tmp_path / "dead"), VENDORS, VERSIONS, Layout())
+    step.setup()
+    for _ in range(2):
+        step.start_bundle()
+        for n in range(7):
+            step.process(("my-teak", [failed(n)]))
+        step.process(("12traits", [failed(n) for n in range(3)]))
+        step.finish_bundle()
+    for name, count in (("my-teak", 14), ("12traits", 6)):
+        (file,) = (tmp_path / "dead").glob(f"rejected-{name}-*")
+        assert len(file.read_bytes().splitlines()) == count
+
+
+def test_a_destination_that_is_not_known_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        writer.process(("no such destination", [failed(1)]))
-    assert list(tmp_path.glob("[!.]*")) == []
+        DeadLetterWriter(str(tmp_path), VENDORS, VERSIONS, Layout()).write("no such destination", [failed(1)])
+    assert not list(tmp_path.iterdir())

@@ -218,7 +218,10 @@ def _letters(written: Path, folder: Path) -> list[dict[str, Any]]:
         letter["source"]["name"] = str(Path(letter["source"]["name"]).relative_to(folder))
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", letter["at"])
         assert re.fullmatch(r"[0-9a-f]{8,}", letter["mapping"])
-        letter["at"], letter["mapping"] = "NOW", "VERSION"
+        assert re.fullmatch(r"[0-9a-f]{32}", letter["id"])
+        assert letter["first"] == {"reason": letter["reason"], "at": letter["at"]}
+        letter["id"], letter["mapping"] = "ID", "VERSION"
+        letter["at"] = letter["first"]["at"] = "NOW"
     return sorted(found, key=lambda one: (one["source"]["position"], one["source"]["index"], one["model"] or ""))
 
 
