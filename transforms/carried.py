@@ -16,8 +16,7 @@ import zstandard
 
 from transforms.dead_letter import Failed
 from transforms.elements import Item
-from transforms.originals import Original
-from transforms.sources.messages import Message
+from transforms.sources.messages import ENCODING, Message
 from transforms.sources.records import RawRecord
 
 _HEAD: Final = struct.Struct("<II")
@@ -43,8 +42,8 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
     items: list[Item]
     """Their reference is an index into `records`."""
     records: list[_Record | None]
-    messages: list[tuple[dict[str, str], str, str, int]]
-    """Attributes, id, ordering key, when it was published."""
+    messages: list[tuple[bytes, dict[str, str], str, str, int]]
+    """The messages; those whose records are their data as it stands, without data."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -92,14 +91,12 @@ class Carried:
         """The items, in order."""
         return self._packed.items
 
-    def original(self, place: int) -> tuple[int, Original]:
-        """(reference in the source, the record) of the record at a place."""
+    def complete(self, failed: Failed, place: int) -> Failed:
+        """A failed item with the record at a place: nothing has to be read again for its dead letter."""
         record = self._packed.records[place]
         assert record is not None
-        message = None
-        if record.message >= 0:
-            message = Message(b"", *self._packed.messages[record.message])
-        return record.ref, Original(record.text, 0, message, record.number)
+        message = None if record.message < 0 else Message(*self._packed.messages[record.message])
+        return with_record(failed._replace(source=self.source, ref=record.ref), record.text, message, record.number)
 
     def name(self, place: int) -> tuple[str, int]:
         """What names the record at a place wherever else it turns up: (id of its message, place in it)."""
@@ -107,7 +104,7 @@ class Carried:
         assert record is not None
         if record.message < 0:
             return f"{self._packed.source} {record.ref}", 0
-        return self._packed.messages[record.message][1], record.number
+        return self._packed.messages[record.message][2], record.number
 
     def only(self, items: Sequence[Item]) -> bytes:
         """Some of the items packed again; each record stays in its place."""
@@ -123,7 +120,7 @@ def pack_carried(source: str, items: Collection[Item], records: Mapping[int, Raw
         (payload, model, user, time, places.setdefault(ref, len(places))) for payload, model, user, time, ref in items
     ]
     known: dict[int, int] = {}
-    messages: list[tuple[dict[str, str], str, str, int]] = []
+    messages: list[tuple[bytes, dict[str, str], str, str, int]] = []
     kept: list[_Record | None] = []
     for ref in places:
         record = records[ref]
@@ -132,7 +129,8 @@ def pack_carried(source: str, items: Collection[Item], records: Mapping[int, Raw
         if message is not None:
             at = known.setdefault(id(message), len(messages))
             if at == len(messages):
-                messages.append((dict(message.attributes), message.id, message.ordering_key, message.published_ms))
+                data = message.data if ENCODING in message.attributes else b""
+                messages.append((data, dict(message.attributes), *message[2:]))
         kept.append(_Record(ref, record.text, at, record.number))
     return _pack(_Packed(source, placed, kept, messages))
 
@@ -152,6 +150,6 @@ def size_of(data: bytes) -> Size:
     return Size(*_HEAD.unpack_from(data))
 
 
-def with_record(failed: Failed, source: str, ref: int, original: Original) -> Failed:
-    """A failed item or record with its record: nothing has to be read again for its dead letter."""
-    return failed._replace(source=source, ref=ref, original=original.text)
+def with_record(failed: Failed, text: bytes, message: Message | None, number: int) -> Failed:
+    """A failed record or item with its record: as written (Avro: its JSON text), its message, its place in that."""
+    return failed._replace(original=text)

@@ -20,7 +20,6 @@ from transforms.destination import Destination
 from transforms.elements import Chunk, Item, pack_items, record_ref, split_ref
 from transforms.located import Node
 from transforms.mapping import Mapper, MapTally, ModelSpec, Rejected, compile_mapping
-from transforms.originals import Original
 from transforms.progress import Progress, progress
 from transforms.sources.records import RawRecord, raw_records
 from transforms.tally import Tally
@@ -239,7 +238,7 @@ def _outcomes(source: str, counts: MapTally, undecodable: Sequence[Undecodable])
 
 
 def _carrying(failed: Failed, raw: RawRecord) -> Failed:
-    return with_record(failed, failed.source, failed.ref, Original(raw.text, raw.line, raw.message, raw.number))
+    return with_record(failed, raw.text, raw.message, raw.number)
 
 
 def _failed(source: str, rejected: Rejected) -> Failed:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -20,7 +20,7 @@ from sandbox.server import Running
 from transforms.carried import pack_carried
 from transforms.dead_letter import Failed
 from transforms.deliver import courier
-from transforms.deliver.stateful import DeliverStream, Patience
+from transforms.deliver.stateful import BatchAndSendFn, DeliverStream, Patience
 from transforms.destination import Destination
 from transforms.elements import Item
 from transforms.sources.messages import Message
@@ -36,7 +36,7 @@ def record(item: Item) -> RawRecord:
     return RawRecord(0, 0, text, message=Message(text, {"n": str(item[4])}, f"m{item[4]}"))
 
 
-def elements(to: Destination, items: Iterable[Item]) -> list[Any]:
+def elements(to: Destination, items: Iterable[Item]) -> list[TimestampedValue]:
     """Items as the mapping gives them: an element a shard (and window)."""
     window = to.batch.window_ms
     groups: dict[tuple[int, int], list[Item]] = {}
@@ -50,48 +50,51 @@ def elements(to: Destination, items: Iterable[Item]) -> list[Any]:
     return made
 
 
-class Stream:
-    """A script of what comes when. Processing time begins now."""
+class Script:
+    """What comes when, in the test's own words; TestStream plays it, one step after all work of the one before.
 
-    def __init__(self, to: Destination) -> None:
-        self.to = to
-        self.script = TestStream().advance_processing_time(int(time.time()))
+    Processing time begins a little ahead of the real time, by which items are dated.
+    """
 
-    def comes(self, items: Sequence[Item]) -> Stream:
-        """Items come in."""
-        self.script = self.script.add_elements(elements(self.to, items))
+    def __init__(self) -> None:
+        self.stream = TestStream().advance_processing_time(math.ceil(time.time()) + 2)
+        self.calls: list[Callable[[], None]] = []
+
+    def add(self, made: Sequence[Any]) -> Script:
+        """Elements come in."""
+        self.stream = self.stream.add_elements(made)
         return self
 
-    def passes(self, seconds: float) -> Stream:
-        """Processing time goes on."""
-        self.script = self.script.advance_processing_time(seconds)
+    def passes(self, seconds: float, steps: int = 1) -> Script:
+        """Processing time goes on, so many times by so much: what waits for a time set during a step goes on in the next."""
+        for _ in range(steps):
+            self.stream = self.stream.advance_processing_time(seconds)
         return self
 
-    def watermark(self, ms: int) -> Stream:
+    def watermark(self, ms: int) -> Script:
         """Event time goes on."""
-        self.script = self.script.advance_watermark_to(Timestamp(micros=ms * 1000))
+        self.stream = self.stream.advance_watermark_to(Timestamp(micros=ms * 1000))
         return self
 
-    def call(self, what: str, *arguments: Any) -> Stream:
-        """Something is done to the world, such as a fault set: see CALLS."""
-        raise NotImplementedError
+    def does(self, what: Callable[[], None]) -> Script:
+        """Something else happens, or is checked."""
+        self.calls.append(what)
+        return self.add([TimestampedValue(("call", len(self.calls) - 1), Timestamp(0))])
 
-    def run(self, patience: Patience = Patience(), watch: Any = None) -> Outcome:
-        """Runs the stream to its end, which is as a drain is: the watermark goes to infinity."""
-        run = uuid.uuid4().hex
-        outcome = _outcomes[run] = Outcome()
-        options = PipelineOptions(["--streaming"])
-        pipeline = beam.Pipeline(runner=BundleBasedDirectRunner(), options=options)
-        items = pipeline | self.script
-        delivered = items | DeliverStream(self.to, (KINDS[self.to.vendor].model,), run, patience)
-        delivered.tallies | "Count" >> beam.ParDo(_CollectFn(run))
-        delivered.failed | "Count failed" >> beam.ParDo(_CollectFn(run))
-        try:
-            pipeline.run().wait_until_finish()
-        finally:
-            courier.forget(run)
-            del _outcomes[run]
-        return outcome
+    def play(self, pipeline: beam.Pipeline, run: str) -> beam.PCollection:
+        """The elements as they come."""
+        _calls[run] = self.calls
+        return pipeline | self.stream | "Calls" >> beam.FlatMap(_call, run)
+
+
+_calls: dict[str, list[Callable[[], None]]] = {}
+
+
+def _call(element: Any, run: str) -> Iterator[Any]:
+    if isinstance(element, tuple) and element[0] == "call":
+        _calls[run][element[1]]()
+    else:
+        yield element
 
 
 class Outcome:
@@ -100,6 +103,18 @@ class Outcome:
     def __init__(self) -> None:
         self.tally = Tally()
         self.failed: list[Failed] = []
+        self.tallies: list[Tally] = []
+        """One for each flight, and for whatever else was counted."""
+
+    def numbers(self, outcome: str) -> list[int]:
+        """Numbers of the items with this outcome other than delivered."""
+        return sorted(failed.ref for failed in self.failed if failed.outcome == outcome)
+
+    def check_records(self) -> None:
+        """What failed has its own record with it."""
+        for failed in self.failed:
+            assert failed.source == SUBSCRIPTION
+            assert failed.original == b"record %d" % failed.ref
 
 
 _outcomes: dict[str, Outcome] = {}
@@ -113,5 +128,47 @@ class _CollectFn(beam.DoFn):
         what = element[1]
         if isinstance(what, Tally):
             _outcomes[self.run].tally.add(what)
+            _outcomes[self.run].tallies.append(what)
         else:
             _outcomes[self.run].failed += what
+
+
+class Stream(Script):
+    """A script of one destination's items. It ends as a job that drains: the watermark goes to infinity."""
+
+    def __init__(self, to: Destination, step: type[BatchAndSendFn] = BatchAndSendFn) -> None:
+        super().__init__()
+        self.to = to
+        self.step = step
+        self.id = uuid.uuid4().hex
+        self.so_far = Outcome()
+
+    def comes(self, *items: Item) -> Stream:
+        """Items come in, in one bundle."""
+        self.add(elements(self.to, items))
+        return self
+
+    def run(self, patience: Patience | None = None) -> Outcome:
+        """Plays the script to its end."""
+        _outcomes[self.id] = self.so_far
+        pipeline = beam.Pipeline(runner=BundleBasedDirectRunner(), options=PipelineOptions(["--streaming"]))
+        deliver = DeliverStream(self.to, (KINDS[self.to.vendor].model,), self.id, patience or Patience())
+        deliver.sink.__class__ = self.step
+        delivered = self.play(pipeline, self.id) | deliver
+        delivered.tallies | "Count" >> beam.ParDo(_CollectFn(self.id))
+        delivered.failed | "Count failed" >> beam.ParDo(_CollectFn(self.id))
+        try:
+            pipeline.run().wait_until_finish()
+        finally:
+            courier.forget(self.id)
+            del _outcomes[self.id], _calls[self.id]
+        return self.so_far
+
+
+def by_request(sandbox: Running, slug: str) -> list[list[int]]:
+    """Numbers of the items of each request, in order of arrival."""
+    number = KINDS[slug].number
+    requests: dict[int, list[int]] = {}
+    for one in sandbox.items(slug):
+        requests.setdefault(one["request"], []).append(int(number(one["item"])))
+    return list(requests.values())

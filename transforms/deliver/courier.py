@@ -102,7 +102,7 @@ class _TryOnce(Sender):
 class Flight:
     """The requests of one shard that are under way, and what became of their items."""
 
-    def __init__(self, names: Mapping[Key, Name], after: int, whole: Callable[[Failed], Failed]) -> None:
+    def __init__(self, names: Mapping[Key, Name], after: int, complete: Callable[[Failed], Failed]) -> None:
         self.number = random.getrandbits(62)
         """Tells flights from each other, those of other processes too."""
         self.after = after
@@ -117,7 +117,7 @@ class Flight:
         self.tally = Tally()
         self.trouble: Trouble | None = None
         self.error: BaseException | None = None
-        self._whole: Callable[[Failed], Failed] | None = whole
+        self._complete: Callable[[Failed], Failed] | None = complete
         self._done = threading.Event()
 
     def finished(self, seconds: float = 0.0) -> bool:
@@ -137,13 +137,13 @@ class Flight:
 
     def take(self, sender: _TryOnce) -> None:
         """Takes over what the sender has learnt."""
-        assert self._whole is not None
-        self.tally, self.failed = sender.tally, [self._whole(failed) for failed in sender.failed]
+        assert self._complete is not None
+        self.tally, self.failed = sender.tally, [self._complete(failed) for failed in sender.failed]
         self.back, self.tried, self.trouble = frozenset(sender.back), sender.tried, sender.trouble
 
     def finish(self) -> None:
         """Everything is told."""
-        self._whole = None  # it holds the records
+        self._complete = None  # it holds the records
         self._done.set()
 
 

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import apache_beam as beam
 from apache_beam.coders import BytesCoder
-from apache_beam.metrics import Metrics
 from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import (
     BagStateSpec,
@@ -26,7 +25,7 @@ from apache_beam.transforms.userstate import (
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
-from transforms.carried import Carried, size_of, with_record
+from transforms.carried import Carried, size_of
 from transforms.dead_letter import UNDELIVERED, Failed
 from transforms.deliver.courier import POLL, Courier, Flight, Key, Trouble, courier, pause_after
 from transforms.deliver.sink import FAILED, Delivered
@@ -100,7 +99,6 @@ class BatchAndSendFn(beam.DoFn):
         most = min(packing.items, max(route.limits.items for route in packing.routes))
         by_user = packing.by_user or any(route.by_user for route in packing.routes)
         self.full_items = max(FLIGHT_ITEMS, most * (BY_USER if by_user else FLIGHT_REQUESTS))
-        self.late = Metrics.counter("playrelay", f"{self.destination.name}.late")
 
     def process(
         self,
@@ -182,7 +180,7 @@ class _Visit:
             yield from self._give_up([Entry(window, 0, self.now, data)], self._last(why))
             return
         if window != NO_WINDOW and self._end(window) <= note.closed:
-            self.step.late.inc(size_of(data).items)
+            yield self.to.name, Tally(late=size_of(data).items)
         self.held.add(window, self.now, data)
 
     def go_on(self) -> Iterator[Any]:
@@ -223,7 +221,12 @@ class _Visit:
             for item in [batch.item] if isinstance(batch, TooLarge) else [item for item, _ in batch.items]:
                 carried, at = place(item[4])
                 names[item[4], item[1]] = carried.name(at), item[1]
-        flight = Flight(names, note.seen, lambda failed: _whole(failed, *place(failed.ref)))
+
+        def complete(failed: Failed) -> Failed:
+            carried, at = place(failed.ref)
+            return carried.complete(failed, at)
+
+        flight = Flight(names, note.seen, complete)
         self.held.keep_going(entries)
         return self.courier.launch(self.shard, batches, flight)
 
@@ -302,7 +305,7 @@ class _Visit:
             trouble.status,
             trouble.answer,
         )
-        return _whole(failed, carried, place)
+        return carried.complete(failed, place)
 
     # Time ----------------------------------------------------------------------------------------
 
@@ -391,12 +394,6 @@ def _by_age(entries: Iterable[Entry], before: int) -> tuple[list[Entry], list[En
     for entry in entries:
         both[entry.arrived >= before].append(entry)
     return both
-
-
-def _whole(failed: Failed, carried: Carried, place: int) -> Failed:
-    """A failed item with its record, which is at a place in `carried`."""
-    ref, original = carried.original(place)
-    return with_record(failed, carried.source, ref, original)
 
 
 def _failures(destination: str, failed: Sequence[Failed]) -> Iterator[Any]:
