@@ -20,7 +20,7 @@ from sandbox.server import Running
 from transforms.carried import pack_carried
 from transforms.dead_letter import Failed
 from transforms.deliver import courier
-from transforms.deliver.stateful import BatchAndSendFn, DeliverStream, Patience
+from transforms.deliver.stateful import DeliverStream, Patience
 from transforms.destination import Destination
 from transforms.elements import Item
 from transforms.sources.messages import Message
@@ -136,10 +136,9 @@ class _CollectFn(beam.DoFn):
 class Stream(Script):
     """A script of one destination's items. It ends as a job that drains: the watermark goes to infinity."""
 
-    def __init__(self, to: Destination, step: type[BatchAndSendFn] = BatchAndSendFn) -> None:
+    def __init__(self, to: Destination) -> None:
         super().__init__()
         self.to = to
-        self.step = step
         self.id = uuid.uuid4().hex
         self.so_far = Outcome()
 
@@ -153,7 +152,6 @@ class Stream(Script):
         _outcomes[self.id] = self.so_far
         pipeline = beam.Pipeline(runner=BundleBasedDirectRunner(), options=PipelineOptions(["--streaming"]))
         deliver = DeliverStream(self.to, (KINDS[self.to.vendor].model,), self.id, patience or Patience())
-        deliver.sink.__class__ = self.step
         delivered = self.play(pipeline, self.id) | deliver
         delivered.tallies | "Count" >> beam.ParDo(_CollectFn(self.id))
         delivered.failed | "Count failed" >> beam.ParDo(_CollectFn(self.id))

@@ -199,7 +199,7 @@ class Courier:
         with self._lock:
             if self._wait(time.monotonic()):
                 return None
-            if self.gate.halt is not None and self.gate.halt.key == "credentials":
+            if self.gate.halt is not None and self.gate.halt.key.startswith("credentials"):
                 self._new_credentials()
             self.gate.halt = None
             self._under_way += 1

@@ -44,6 +44,9 @@ so this is what a shard sends again when its worker dies."""
 WAIT: Final = 1.0
 """Seconds that a bundle waits for a flight's outcome. What takes longer, a later bundle asks for."""
 
+NEXT_BUNDLE_MS: Final = 20
+"""After a flight the next one is made in another bundle, so that the outcomes of the first are written down."""
+
 FULL_BYTES: Final = 4 << 20
 """Bytes of payloads of one window that a shard gathers at the most before it sends."""
 
@@ -99,6 +102,11 @@ class BatchAndSendFn(beam.DoFn):
         most = min(packing.items, max(route.limits.items for route in packing.routes))
         by_user = packing.by_user or any(route.by_user for route in packing.routes)
         self.full_items = max(FLIGHT_ITEMS, most * (BY_USER if by_user else FLIGHT_REQUESTS))
+
+    def start_bundle(self) -> None:
+        """Begins with nothing sent."""
+        self.sent: set[int] = set()
+        """Shards of which something was sent in this bundle: their outcomes must be committed before more is."""
 
     def process(
         self,
@@ -193,15 +201,18 @@ class _Visit:
             return
         if flight is not None and flight.after == note.seen:
             yield from self._settle(flight)
+            self.step.sent.add(self.shard)
         yield from self._expire()
-        pause = self._pause()
-        if pause and patience and not note.idle:
-            time.sleep(min(pause, patience))
+        if self.shard not in self.step.sent:
             pause = self._pause()
-        if not pause and (note.going or self._ready()):
-            flight = self._launch()
-            if flight is not None and flight.finished(WAIT):
-                yield from self._settle(flight)
+            if pause and patience and not note.idle:
+                time.sleep(min(pause, patience))
+                pause = self._pause()
+            if not pause and (note.going or self._ready()):
+                self.step.sent.add(self.shard)
+                flight = self._launch()
+                if flight is not None and flight.finished(WAIT):
+                    yield from self._settle(flight)
         self._sleep(self._next())
 
     # Sending -------------------------------------------------------------------------------------
@@ -340,7 +351,8 @@ class _Visit:
         if flight is not None and flight.after == note.seen:
             return self.now + POLL_MS
         if note.going or self._ready():
-            return self.now + int(1000 * self._pause())
+            soon = NEXT_BUNDLE_MS if self.shard in self.step.sent else 0
+            return self.now + max(soon, int(1000 * self._pause()))
         if age is None:
             return 0
         return age + min(waiting.oldest for waiting in note.windows.values())
