@@ -44,6 +44,7 @@ setup(
         "google-cloud-secret-manager>=2.16,<3",
         "msgspec>=0.19,<0.23",
         "numpy>=1.26,<3",
+        "prometheus-client>=0.21,<1",
         "pycurl>=7.45.4,<8",
         "PyYAML>=6,<7",
         "rich>=13.7,<16",

@@ -58,6 +58,7 @@ def main() -> None:
     from pipelines.local import Run
     from pipelines.plan import make_plan
     from pipelines.relay_file import load
+    from pipelines.run_files import slices
 
     folder = Path(tempfile.gettempdir()) / "playrelay-bench"
     folder.mkdir(exist_ok=True)
@@ -66,7 +67,8 @@ def main() -> None:
         events = bench.events(given.events)
         plan, _ = make_plan(load(bench.relay(given.case)))
         with _Threads() as threads, threads.one():
-            Run(plan, [str(events)]).run()
+            job = Run(plan)
+            job.run(slices(job, [str(events)], again=False))
         stats = pstats.Stats(*threads.profilers, stream=sys.stdout)
         stats.sort_stats("tottime").print_stats(given.lines)
 

@@ -21,8 +21,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.explain import explained
 from pipelines.options import RelayOptions, selection_of
-from pipelines.plan import Plan, make_plan
-from pipelines.relay_file import load
+from pipelines.plan import Plan, load, make_plan
 from transforms.account import WriteReport
 from transforms.dead_letter import WriteDeadLettersFn
 from transforms.deliver.sink import Deliver

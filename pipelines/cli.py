@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -59,6 +60,8 @@ def _only_option(function: Any) -> Any:
 @click.option("--until", metavar="TIME", help="Relay records before this time.")
 @_only_option
 @click.option("--max-rejected", type=click.IntRange(min=0), metavar="N", help="Exit with 3 above N rejected records.")
+@click.option("--state", metavar="DIR", help="Keep there what is done: the same command goes on after a kill.")
+@click.option("--again", is_flag=True, help="With --state: send again what was sent before.")
 @click.option("--quiet", is_flag=True, help="No progress, no table.")
 def run(
     relay: str,
@@ -71,6 +74,8 @@ def run(
     until: str | None,
     only: tuple[str, ...],
     max_rejected: int | None,
+    state: str | None,
+    again: bool,
     quiet: bool,
 ) -> None:
     """Relay files to the destinations of RELAY and account for every record.
@@ -80,6 +85,10 @@ def run(
     """
     from pipelines import run_files
 
+    if state is None and again:
+        _fail("--again goes with --state: without a state folder, every run sends everything")
+    if state is not None and limit is not None:
+        _fail("--limit does not go with --state: a part of the records would count as read")
     loaded = _load(relay)
     selection = _selection(since, until, limit)
     with _Explained():
@@ -92,8 +101,73 @@ def run(
             report=report,
             max_rejected=max_rejected,
             quiet=quiet,
+            state=state,
+            again=again,
         )
     sys.exit(code)
+
+
+@main.command()
+@_relay_argument
+@click.option("--subscription", required=True, metavar="NAME", help="Pub/Sub subscription, projects/P/subscriptions/S.")
+@click.option("--dead-letters", metavar="PLACE", help="For dead letters: a folder, gs://, or projects/P/topics/T.")
+@click.option(
+    "--state", metavar="DIR", help="Where what waits is kept.  [default: .playrelay/ and the subscription's name]"
+)
+@click.option("--report", metavar="FILE", help="Write the report as JSON when the stream ends, on disk or gs://.")
+@_only_option
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--metrics-port", type=click.IntRange(0, 65535), metavar="PORT", help="Serve Prometheus metrics there.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
+@click.option("--quiet", is_flag=True, help="No live view, no table.")
+def stream(
+    relay: str,
+    subscription: str,
+    dead_letters: str | None,
+    state: str | None,
+    report: str | None,
+    only: tuple[str, ...],
+    log_format: str,
+    metrics_port: int | None,
+    metrics_host: str,
+    quiet: bool,
+) -> None:
+    """Relay a Pub/Sub subscription to the destinations of RELAY until it is stopped (Ctrl-C, SIGTERM).
+
+    Messages are acknowledged when each of their outcomes is on disk or delivered. Items for a vendor that is down wait in
+    the state folder and go out when it is back. Exit codes: 0 stopped in order; 2 usage, relay file, or a disk that
+    takes nothing; 4 the sums do not add up.
+    """
+    from pipelines import run_stream
+
+    name = run_stream.check_subscription(subscription)
+    if name is None:
+        _fail(f"--subscription: {subscription} is no name such as projects/my-project/subscriptions/my-subscription")
+    loaded = _load(relay)
+    with _Explained():
+        code = run_stream.run_stream(
+            loaded,
+            subscription,
+            state=state or f".playrelay/{name}",
+            only=only,
+            dead_letters=dead_letters,
+            report=report,
+            log_format=log_format,
+            metrics=None if metrics_port is None else (metrics_host, metrics_port),
+            quiet=quiet,
+        )
+    sys.exit(code)
+
+
+@main.command()
+@click.option("--state", required=True, metavar="DIR", help="A state folder of `run` or `stream`.")
+def status(state: str) -> None:
+    """Show what a state folder holds: what was delivered, and what waits."""
+    from pipelines.stream_display import show_status
+    from transforms.ledger_reader import read_ledger
+
+    with _Explained(), contextlib.closing(read_ledger(state)) as ledger:
+        show_status(ledger)
 
 
 @main.command()
@@ -139,8 +213,6 @@ def preview(relay: str, inputs: tuple[str, ...], number: int, only: tuple[str, .
 @click.option("--port", type=click.IntRange(0, 65535), default=9000, show_default=True, help="Port on 127.0.0.1.")
 def sandbox(port: int) -> None:
     """Serve the five vendors' endpoints on this machine, as strict as their documents."""
-    import contextlib
-
     from sandbox.server import serve
 
     try:
@@ -205,7 +277,7 @@ class _Explained:
 
 
 def _load(path: str) -> Relay:
-    from pipelines.relay_file import load
+    from pipelines.plan import load
 
     with _Explained():
         relay = load(path)

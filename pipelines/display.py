@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.printable import one_line
+from transforms.sources.files import SUFFIXES, match
 from transforms.vendors import get
 
 if TYPE_CHECKING:
@@ -44,44 +45,56 @@ FIGURES = (
 )
 
 
-def _console(file: TextIO) -> Console:
+def console_of(file: TextIO) -> Console:
+    """What writes to a terminal as wide as it is, and elsewhere 120 columns of plain text."""
     if file.isatty():
         return Console(file=file, highlight=False)
     return Console(file=file, highlight=False, width=FIXED_WIDTH, force_terminal=False, color_system=None)
 
 
-def _line(text: str, file: TextIO | None = None) -> None:
+def line(text: str, file: TextIO | None = None) -> None:
     """One line, which the terminal may fold but nothing cuts: paths in it can be copied."""
-    _console(file or sys.stdout).print(Text(text), soft_wrap=True)
+    console_of(file or sys.stdout).print(Text(text), soft_wrap=True)
 
 
 def show_notes(notes: Sequence[str]) -> None:
     """What the user should know before the run."""
     for note in notes:
-        _line(f"note: {note}", sys.stderr)
+        line(f"note: {note}", sys.stderr)
 
 
 @contextlib.contextmanager
-def watching(run: Run, *, quiet: bool) -> Iterator[None]:
-    """Shows a run's progress while it goes on."""
+def watching(run: Run, inputs: Sequence[str], *, quiet: bool) -> Iterator[None]:
+    """Shows the progress of a run over files while it goes on."""
     if quiet or not sys.stderr.isatty():
         yield
         return
+    size = _size(inputs)
     with Live(
-        console=_console(sys.stderr), refresh_per_second=5, transient=True, get_renderable=lambda: _progress(run)
+        console=console_of(sys.stderr),
+        refresh_per_second=5,
+        transient=True,
+        get_renderable=lambda: _progress(run, size),
     ):
         yield
 
 
-def _progress(run: Run) -> Table:
+def _size(inputs: Sequence[str]) -> int:
+    """Bytes of the input; 0 when sizes do not tell how much there is to read (compressed files)."""
+    files = match(inputs)
+    plain = not any(file.name.lower().endswith(tuple(SUFFIXES)) for file in files)
+    return sum(file.size for file in files) if plain else 0
+
+
+def _progress(run: Run, size: int) -> Table:
     seconds = max(time.monotonic() - run.started, 1e-9)
     records = run.progress.records
     table = Table.grid(padding=(0, 2))
-    share = run.share_read()
+    share = min(1.0, run.progress.bytes / size) if size else None
     state = "read" if share is None else f"read, {share:.0%} of the input"
     if share and run.reading:
-        state += f", {_duration(seconds / share - seconds)} left to read"
-    table.add_row(Text(f"{records:,} records {state}"), Text(f"{records / seconds:,.0f}/s"), Text(_duration(seconds)))
+        state += f", {duration(seconds / share - seconds)} left to read"
+    table.add_row(Text(f"{records:,} records {state}"), Text(f"{records / seconds:,.0f}/s"), Text(duration(seconds)))
     for name, gate in run.gates.items():
         words = f"{gate.delivered:,} items delivered"
         if gate.failed:
@@ -92,7 +105,8 @@ def _progress(run: Run) -> Table:
     return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as minutes and seconds, or hours too."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -100,25 +114,25 @@ def _duration(seconds: float) -> str:
 
 def show_report(report: Report, dead_letters: str | None) -> None:
     """The table that accounts for each record."""
-    _line(f"{report.read:,} records read in {report.seconds:.1f} s")
-    console = _console(sys.stdout)
+    line(f"{report.read:,} records read in {report.seconds:.1f} s")
+    console = console_of(sys.stdout)
     for table in _figures(report.totals, console):
         console.print(table)
         console.print()
     _show_reasons(report, console)
     for name, reason in report.stopped.items():
-        _line(f"{name} stopped: {one_line(reason)}")
+        line(f"{name} stopped: {one_line(reason)}")
     sums = "the sums add up: read = filtered + delivered + rejected + undelivered for every destination"
-    _line(sums if report.balanced else "THE SUMS DO NOT ADD UP: records were lost or counted twice")
+    line(sums if report.balanced else "THE SUMS DO NOT ADD UP: records were lost or counted twice")
     if any(total.rejected or total.undelivered for total in report.totals.values()):
         kept = "nowhere; to keep what is not delivered, name a folder with --dead-letters"
-        _line(f"dead letters: {dead_letters or kept}")
+        line(f"dead letters: {dead_letters or kept}")
 
 
 def _figures(totals: Mapping[str, Totals], console: Console) -> Iterator[Table]:
     """A row a destination; where that is too wide, a column a destination, in as many tables as it takes."""
     cells = {name: _cells(total) for name, total in totals.items()}
-    table = _table(("destination",), FIGURES)
+    table = table_of(("destination",), FIGURES)
     for name, own in cells.items():
         table.add_row(Text(name), *own)
     if _fits(table, console):
@@ -141,13 +155,13 @@ def _cells(total: Totals) -> list[str]:
 
 
 def _turned(names: Sequence[str], cells: Mapping[str, Sequence[str]]) -> Table:
-    table = _table(("",), names)
+    table = table_of(("",), names)
     for index, figure in enumerate(FIGURES):
         table.add_row(figure, *(cells[name][index] for name in names))
     return table
 
 
-def _table(left: Sequence[str], right: Sequence[str] = ()) -> Table:
+def table_of(left: Sequence[str], right: Sequence[str] = ()) -> Table:
     """A table of text columns and, right-aligned, columns of figures. Cells that are too wide are folded, never cut."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for name in left:
@@ -170,7 +184,7 @@ def _show_reasons(report: Report, console: Console) -> None:
     ]
     if not rows:
         return
-    table = _table(("destination", "outcome"), ("items",))
+    table = table_of(("destination", "outcome"), ("items",))
     table.add_column("reason", overflow="fold")
     for name, outcome, count, reason in rows:
         table.add_row(Text(name), outcome, count, Text(reason))
@@ -190,7 +204,7 @@ def _reasons(name: str, outcome: str, reasons: Mapping[str, int]) -> Iterator[tu
 def show_plan(plan: Plan, mappers: Mapping[str, Mapper]) -> None:
     """What a relay file says, once it is found to hold together."""
     show_notes(plan.notes)
-    table = _table(("destination", "vendor", "models", "batch", "shards", "rate", "mapping"))
+    table = table_of(("destination", "vendor", "models", "batch", "shards", "rate", "mapping"))
     for to in plan.destinations:
         window = f", window {to.batch.window_ms / 1000:g} s" if to.batch.window_ms else ""
         table.add_row(
@@ -202,7 +216,7 @@ def show_plan(plan: Plan, mappers: Mapping[str, Mapper]) -> None:
             f"{to.rate:g}/s" if to.rate else "unlimited",
             mappers[to.name].version,
         )
-    _console(sys.stdout).print(table)
+    console_of(sys.stdout).print(table)
 
 
 def _batch(to: Destination, models: Sequence[str]) -> str:

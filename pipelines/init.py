@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 from transforms import presets, vendors
 from transforms.located import Problem, Problems, suggestion
-from transforms.vendors.base import Vendor
+from transforms.vendors.base import Option, Vendor
 
 
 def relay_file(slugs: Sequence[str], preset: str, sandbox: str | None = None) -> str:
@@ -46,7 +47,7 @@ def _destination(vendor: Vendor, sandbox: str | None) -> Iterator[str]:
         needed = min(vendor.credential_sets, key=len)
         for one in vendor.credentials:
             name = f"{vendor.slug}_{one.name}".upper().removeprefix("12")
-            value = f"env:{name}" if one.secret else f"my-{one.name.replace('_', '-')}"
+            value = f"env:{name}" if one.secret else _own(one.name)
             off = "" if one.name in needed else "# "
             yield f'      {off}{one.name}: "{value}"  # {one.doc}'
     else:
@@ -57,6 +58,18 @@ def _destination(vendor: Vendor, sandbox: str | None) -> Iterator[str]:
         yield f"    url: {sandbox.rstrip('/')}/{vendor.slug}"
     for option in vendor.options:
         choices = f" ({' | '.join(option.choices)})" if option.choices else ""
-        yield f"    # {option.name}: {option.default}  # {option.doc}{choices}"
+        yield f"    # {option.name}: {_example(option)}  # {option.doc}{choices}"
     models = ", ".join(name for name, model in vendor.models.items() if model.by_default)
     yield f"    # models: [{models}]"
+
+
+def _own(name: str) -> str:
+    """What stands for a text of the user's own."""
+    return f"my-{name.replace('_', '-')}"
+
+
+def _example(option: Option) -> str:
+    """A value that the option may have: its default, where it has one, as YAML writes it."""
+    if option.default is None:
+        return option.choices[0] if option.choices else _own(option.name)
+    return json.dumps(option.default) if isinstance(option.default, bool) else str(option.default)

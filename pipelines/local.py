@@ -1,4 +1,4 @@
-"""The relay on one machine: one pipeline maps, and one a destination delivers.
+"""The relay on one machine: one pipeline maps a slice of the input, and one a destination delivers.
 
 Beam's local runner works through a pipeline's stages one after the other, so in one pipeline the slowest vendor
 would set the pace of all. Between the two kinds of pipeline stands the spool (transforms/spool.py).
@@ -13,25 +13,27 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.plan import Plan
+from pipelines.standing import standing
 from transforms import progress, spool
-from transforms.collect import Collected, CollectFn, collected
+from transforms.collect import CollectFn, collected
 from transforms.collect import forget as forget_collected
-from transforms.dead_letter import WriteDeadLettersFn
-from transforms.deliver import gate
+from transforms.dead_letter import DeadLetterWriter, WriteDeadLettersFn
+from transforms.deliver import gate, parking
 from transforms.deliver.segments import DeliverSegments
 from transforms.deliver.sink import in_windows
 from transforms.destination import Destination
+from transforms.intake import Slice
+from transforms.ledger import Ledger, Mapped
 from transforms.map_records import FAILED, TALLY, MapRecordsFn, tag
-from transforms.read import Read
 from transforms.report import Report, Totals
-from transforms.sources.files import SUFFIXES, match
+from transforms.segments import Head
 from transforms.vendors import get
 
 SEGMENT_BYTES = 16 << 20
@@ -45,101 +47,149 @@ eight times as much of each, which makes for fuller batches."""
 
 
 class Run:
-    """One relay of files on this machine.
+    """One relay on this machine, from slices of input to the report.
 
-    `run()` returns when every record is accounted for. `watch`, when given, is called about ten times a second
-    from a thread of its own with this object, for progress displays.
+    ledger: where what waits and what is done is kept, so that the next run can go on; without it, what cannot be
+    delivered is given up. park: destinations that are down are waited for.
     """
 
     def __init__(
-        self,
-        plan: Plan,
-        inputs: Sequence[str],
-        *,
-        dead_letters: str | None = None,
+        self, plan: Plan, *, dead_letters: str | None = None, ledger: Ledger | None = None, park: bool = False
     ) -> None:
         self.plan = plan
-        self.inputs = tuple(inputs)
         self.dead_letters = dead_letters
+        self.ledger = ledger
         self.id = uuid.uuid4().hex
         self.reading = True
         self.started = time.monotonic()
         self.gates = {to.name: gate.gate(self.id, to.name, to.rate, to.shards) for to in plan.destinations}
         for to in plan.destinations:
             self.gates[to.name].enter(to.shards)
+            if park:
+                parking.put(self.id, to.name, parking.Parking(functools.partial(self._parked, to.name)))
         self.progress = progress.progress(self.id)
-        self._size: int | None = None
+        self.spool: spool.Spool
+        self.slices = self.undecodable = 0
         self._errors: list[BaseException] = []
-
-    def share_read(self) -> float | None:
-        """How much of the input has been gone through, 0 to 1; None when sizes do not tell (compressed files)."""
-        if self._size is None:
-            files = match(self.inputs)
-            plain = not any(file.name.lower().endswith(tuple(SUFFIXES)) for file in files)
-            self._size = sum(file.size for file in files) if plain else 0
-        return min(1.0, self.progress.bytes / self._size) if self._size else None
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(to,), name=f"deliver-{to.name}", daemon=True)
+            for to in plan.destinations
+        ]
 
     @property
     def interrupted(self) -> bool:
         """Whether the run was told to stop before its end."""
         return self.progress.stopped
 
+    def stopped(self) -> bool:
+        """Whether nothing more is to be read."""
+        return progress.reached(self.id, self.plan.selection.limit)
+
     def interrupt(self) -> None:
-        """Nothing more is read or sent; what was read and is not delivered is undelivered, and accounted for."""
+        """Nothing more is read or sent; what was read and is not delivered waits, or is undelivered."""
         self.progress.stopped = True
         for one in self.gates.values():
             one.stop(gate.Halt("interrupted"))
 
-    def run(self) -> Report:
-        """Relays the files. Raises what the steps raise for input that cannot be read at all (NoInput)."""
-        folder = tempfile.mkdtemp(prefix="playrelay-")
+    def run(self, slices: Iterator[Slice]) -> Report:
+        """Relays all slices. Raises what the steps raise for input that cannot be read at all (NoInput), and for a disk
+        that takes nothing (OSError, sqlite3.Error)."""
+        with self:
+            for one in slices:
+                self.map(one)
+                if self._errors or self.stopped():
+                    break
+        return self.report
+
+    def __enter__(self) -> Run:
+        """Starts delivering: first what waits from an earlier run."""
+        folder = self.ledger.folder if self.ledger else tempfile.mkdtemp(prefix="playrelay-")
         share = max(SMALLEST_SEGMENT, SEGMENT_BYTES // max(1, len(self.plan.destinations)))
-        self._spool = spool.open_spool(self.id, folder, share)
-        threads = [
-            threading.Thread(target=self._guarded, args=(to,), name=f"deliver-{to.name}", daemon=True)
-            for to in self.plan.destinations
-        ]
+        plan, letters = self.plan, None
+        if self.dead_letters is not None:
+            letters = DeadLetterWriter(self.dead_letters, plan.vendors, plan.versions, plan.layout)
+        self.spool = spool.open_spool(self.id, folder, share, self.ledger, letters)
+        if self.ledger is not None:
+            self.spool.release({to.name: self.ledger.waiting(to.name) for to in self.plan.destinations})
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Waits until what is spooled is delivered, unless there was an error, and makes the report."""
         try:
-            for thread in threads:
-                thread.start()
-            try:
-                self._map()
-            except BaseException:
+            if error is not None:
                 self.interrupt()
-                raise
-            finally:
-                self.reading = False
-                for to in self.plan.destinations:
-                    self._spool.close(to.name)
-                _join(threads, self.interrupt)
-            if self._errors:
+            self.reading = False
+            for to in self.plan.destinations:
+                self.spool.close(to.name)
+            _join(self._threads, self.interrupt)
+            if error is None and self._errors:
                 raise self._errors[0]
-            return self._report(collected(self.id))
+            self.report = self._report()
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            for forget in (spool.forget, progress.forget, gate.forget, forget_collected):
+            if self.ledger is None:
+                shutil.rmtree(self.spool.folder, ignore_errors=True)
+            for forget in (spool.forget, progress.forget, gate.forget, parking.forget, forget_collected):
                 forget(self.id)
 
-    def _map(self) -> None:
-        """Reads and maps all input, into the spool."""
+    def check(self) -> None:
+        """Raises what ended one of the deliveries."""
+        if self._errors:
+            raise self._errors[0]
+
+    # Mapping -----------------------------------------------------------------------------------
+
+    def map(self, one: Slice) -> int:
+        """Reads and maps a slice, and hands it to delivery. Returns its number in the ledger, 0 without."""
         plan = self.plan
+        chosen = [to for to in plan.destinations if to.name in one.destinations]
+        sums = self.id if self.ledger is None else f"{self.id}/map"
         with _pipeline() as pipeline:
-            chunks = pipeline | "Read" >> Read(
-                self.inputs,
-                format=plan.layout.format,
-                max_record=plan.layout.max_record,
-                delimiter=plan.layout.delimiter,
-                split=False,
-                stop=functools.partial(progress.reached, self.id, plan.selection.limit),
-            )
-            spread = [dataclasses.replace(to, shards=to.shards * self._parts(to)) for to in plan.destinations]
+            chunks = pipeline | "Read" >> one.read
+            spread = [dataclasses.replace(to, shards=to.shards * self._parts(to)) for to in chosen]
             mapped = chunks | "Map" >> beam.ParDo(
                 MapRecordsFn(plan.source, spread, plan.selection, self.id)
-            ).with_outputs(TALLY, FAILED, *(tag(to.name) for to in plan.destinations))
-            for to in plan.destinations:
+            ).with_outputs(TALLY, FAILED, *(tag(to.name) for to in chosen))
+            for to in chosen:
                 items = in_windows(mapped[tag(to.name)], to)
-                items | f"Spool {to.name}" >> beam.ParDo(spool.WriteSegmentsFn(self.id, to.name, to.shards))
-            self._outcomes(mapped[TALLY], mapped[FAILED])
+                items | f"Spool {to.name}" >> beam.ParDo(spool.WriteSegmentsFn(self.id, to.name, self._head(to)))
+            self._count(mapped[TALLY], mapped[FAILED], sums)
+            if self.dead_letters is not None:
+                mapped[FAILED] | "Write dead letters" >> beam.ParDo(
+                    WriteDeadLettersFn(self.dead_letters, plan.vendors, plan.versions, plan.layout)
+                )
+        self.slices += 1
+        return self._keep(one, sums) if self.ledger is not None else 0
+
+    def _keep(self, one: Slice, sums: str) -> int:
+        """Writes down that a slice is mapped; only then is it sent."""
+        assert self.ledger is not None
+        number = one.number or self.ledger.new_slice()
+        found, all_ = self.spool.mapped(), collected(sums)
+        forget_collected(sums)
+        parts = {}
+        for name in one.destinations:
+            tally, records = all_.of(name)
+            segments = [segment._replace(slice=number) for segment in found.get(name, ())]
+            parts[name] = Mapped(tally, records, segments)
+            self.spool.add_figures(name, tally)
+        self.undecodable += max((part.tally.undecodable for part in parts.values()), default=0)
+        self.ledger.mapped(
+            number,
+            max((part.tally.records for part in parts.values()), default=0),
+            parts,
+            places=one.places(),
+            selection=self.plan.selection.text(),
+            messages=one.messages,
+        )
+        self.spool.release({name: part.segments for name, part in parts.items()})
+        return number
+
+    def _head(self, to: Destination) -> Head:
+        models = self.plan.models[to.name]
+        under = get(to.vendor).models_under(to.options)
+        return Head(list(models), [under[model].schema for model in models], to.shards)
 
     def _parts(self, to: Destination) -> int:
         """In how many parts by user a destination's segments are written."""
@@ -148,36 +198,37 @@ class Run:
         several = [route for route in routes if min(to.batch.items, route.limits.items) > 1]
         return PARTS if any(to.batch.by == "user" or route.by_user for route in several) else 1
 
+    # Delivering --------------------------------------------------------------------------------
+
     def _guarded(self, to: Destination) -> None:
         try:
             with _pipeline() as pipeline:
                 delivered = pipeline | "Deliver" >> DeliverSegments(to, self.plan.models[to.name], self.id)
-                self._outcomes(delivered.tallies, delivered.failed)
+                self._count(delivered.tallies, delivered.failed, self.id)
         except BaseException as error:  # handed to the thread that waits in run()
             self._errors.append(error)
             self.interrupt()
-            for path in self._spool.segments(to.name):
-                self._spool.remove(path)
 
-    def _outcomes(self, tallies: beam.PCollection, failed: beam.PCollection) -> None:
-        tallies | "Count" >> beam.ParDo(CollectFn(self.id))
-        failed | "Count failed" >> beam.ParDo(CollectFn(self.id))
-        if self.dead_letters is not None:
-            failed | "Write dead letters" >> beam.ParDo(
-                WriteDeadLettersFn(self.dead_letters, self.plan.vendors, self.plan.versions, self.plan.layout)
-            )
+    def _parked(self, destination: str, reason: str | None) -> None:
+        if self.ledger is not None:
+            self.ledger.parked(destination, reason)
 
-    def _report(self, all_: Collected) -> Report:
-        totals = {}
-        for to in self.plan.destinations:
-            tally, records = all_.of(to.name)
-            totals[to.name] = Totals(tally, records.rejected(), records.undelivered())
+    @staticmethod
+    def _count(tallies: beam.PCollection, failed: beam.PCollection, sums: str) -> None:
+        tallies | "Count" >> beam.ParDo(CollectFn(sums))
+        failed | "Count failed" >> beam.ParDo(CollectFn(sums))
+
+    def _report(self) -> Report:
+        names = [to.name for to in self.plan.destinations]
+        if self.ledger is not None:
+            totals = {name: standing(self.ledger, name).totals for name in names}
+        else:
+            totals = {}
+            for name in names:
+                tally, records = collected(self.id).of(name)
+                totals[name] = Totals(tally, records.rejected(), records.undelivered())
         read = max((total.tally.records for total in totals.values()), default=0)
-        stopped = {
-            name: f"{one.halt.reason}; check {one.halt.key} in the relay file" if one.halt.key else one.halt.reason
-            for name, one in self.gates.items()
-            if one.halt is not None
-        }
+        stopped = {name: parking.words(one.halt) for name, one in self.gates.items() if one.halt is not None}
         return Report(totals, read, time.monotonic() - self.started, stopped)
 
 

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 
 from apache_beam.io.filesystems import FileSystems
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
 
 from transforms.letter_stores import check_location, is_topic
 
 
 def prepare(dead_letters: str | None, report: str | None) -> None:
-    """Makes the folders that are missing. OSError naming the path when one cannot be written to.
+    """Makes the folders that are missing, and tries to write. OSError naming the path that cannot be written to.
 
-    dead_letters: a folder or topic, LetterError when it can be neither; report: a file. Topics and paths in cloud
-    storage are not tried.
+    dead_letters: a folder or topic, LetterError when it can be neither; report: a file. Topics are not tried.
     """
     if dead_letters is not None:
         check_location(dead_letters)
-        if not is_topic(dead_letters) and FileSystems.get_scheme(dead_letters) is None:
+        if FileSystems.get_scheme(dead_letters) is not None:
+            _try_store(dead_letters, f"{dead_letters.rstrip('/')}/")
+        elif not is_topic(dead_letters):
             _try_folder(dead_letters)
-    if report is not None and FileSystems.get_scheme(report) is None:
-        if os.path.isdir(report):
+    if report is not None:
+        if FileSystems.get_scheme(report) is not None:
+            _try_store(report, report)
+        elif os.path.isdir(report):
             raise IsADirectoryError(None, "is a folder; expected a file for the report", report)
-        if os.path.exists(report):
+        elif os.path.exists(report):
             with open(report, "ab"):
                 pass
         else:
@@ -37,3 +43,16 @@ def _try_folder(folder: str) -> None:
             pass
     except OSError as error:
         raise OSError(error.errno, error.strerror, folder) from error
+
+
+def _try_store(path: str, start: str) -> None:
+    """Writes a small file to cloud storage, whose name begins with `start`, and takes it away again."""
+    probe = f"{start}.playrelay-{uuid.uuid4().hex}"
+    try:
+        with FileSystems.create(probe) as file:
+            file.write(b"is it allowed to write here?\n")
+        FileSystems.delete([probe])
+    except ValueError as error:  # Beam has no file system for the scheme, or one that is not set up
+        raise OSError(None, "nothing can be written there; name a place on disk or gs://…", path) from error
+    except (OSError, GoogleAPIError, GoogleAuthError) as error:
+        raise OSError(None, f"cannot be written to: {error}", path) from error

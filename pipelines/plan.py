@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import schemas
+from pipelines import relay_file
 from pipelines.relay_file import Relay
 from transforms import presets
 from transforms.credentials import resolve_all
@@ -38,6 +40,19 @@ class Plan:
         return {to.name: to.vendor for to in self.destinations}
 
 
+def load(path: str) -> Relay:
+    """The relay file at a local path. Problems with all that is wrong in it; when anything is, its mappings are checked
+    along, so that all is told at once."""
+    try:
+        return relay_file.load(path)
+    except relay_file.Faulty as faulty:
+        found = list(faulty.problems)
+        with suppress(schemas.SchemaError):  # told when all else is right
+            source, _, _ = _source(faulty.relay)
+            found += _compiled(source, faulty.relay.destinations.values(), Selection())[1]
+        raise Problems(found) from None
+
+
 def make_plan(
     relay: Relay, selection: Selection = Selection(), only: Sequence[str] = ()
 ) -> tuple[Plan, dict[str, Mapper]]:
@@ -57,13 +72,7 @@ def make_plan(
         )
     source, layout, notes = _source(relay)
     chosen = tuple(to for name, to in relay.destinations.items() if not only or name in only)
-    mappers: dict[str, Mapper] = {}
-    problems: list[Problem] = []
-    for to in chosen:
-        try:
-            mappers[to.name] = compile_for(source, to, selection)
-        except Problems as found:
-            problems += [problem for problem in found.problems if problem not in problems]
+    mappers, problems = _compiled(source, chosen, selection)
     if problems:
         raise Problems(problems)
     plan = Plan(
@@ -76,6 +85,20 @@ def make_plan(
         notes=notes,
     )
     return plan, mappers
+
+
+def _compiled(
+    source: SourceMapping, destinations: Iterable[Destination], selection: Selection
+) -> tuple[dict[str, Mapper], list[Problem]]:
+    """The mappings that hold together, by destination, and what is wrong in the others."""
+    mappers: dict[str, Mapper] = {}
+    problems: list[Problem] = []
+    for to in destinations:
+        try:
+            mappers[to.name] = compile_for(source, to, selection)
+        except Problems as found:
+            problems += found.problems
+    return mappers, problems
 
 
 def _source(relay: Relay) -> tuple[SourceMapping, Layout, tuple[str, ...]]:
@@ -109,4 +132,4 @@ def check_credentials(plan: Plan) -> None:
         resolve_all(to)
 
 
-__all__ = ["Plan", "check_credentials", "make_plan"]
+__all__ = ["Plan", "check_credentials", "load", "make_plan"]

@@ -12,7 +12,7 @@ from transforms.credentials import MASK, CredentialError, resolve
 from transforms.decode import Decoder
 from transforms.deliver.sink import packing_of
 from transforms.destination import Destination
-from transforms.elements import Item, record_ref
+from transforms.elements import Item, Origin, record_ref
 from transforms.map_records import compile_for, first
 from transforms.mapping import MapTally
 from transforms.pack import TooLarge, in_time_order, pack
@@ -31,20 +31,21 @@ def preview(plan: Plan, inputs: Sequence[str], number: int) -> Iterator[str]:
         decoded = first(decoder.decode(chunk), left)
         left -= len(decoded.records) + len(decoded.undecodable)
         bad = {one.ref: one for one in decoded.undecodable}
-        good = iter(zip(decoded.records, decoder.raws(chunk, decoded), strict=False))
+        raws, attributes = decoder.raws(chunk, decoded), decoder.attributes(chunk, decoded)
+        good = iter(zip(decoded.records, raws, attributes or itertools.repeat(None), strict=False))
         for index in range(len(decoded.records) + len(bad)):
             ref = record_ref(chunk.position, index)
             if ref in bad:
                 yield f"record {chunk.source} line {bad[ref].line}: undecodable: {bad[ref].reason}"
                 yield ""
                 continue
-            record, raw = next(good)
+            record, raw, own = next(good)
             yield f"record {chunk.source}, {index + 1} of the chunk at byte {chunk.position}:"
             yield "  " + raw.decode("utf-8", "replace")
             for to, mapper, settings in mappers:
                 shards: list[list[Item]] = [[] for _ in range(to.shards)]
                 counts = MapTally()
-                mapper.map_chunk([record], [raw], [ref], shards, counts)
+                mapper.map_chunk([record], [raw], [ref], shards, counts, [own])
                 yield from _one(to, mapper.models, settings, chunk.source, shards, counts)
             yield ""
         if left <= 0:
@@ -66,7 +67,7 @@ def _one(
         yield f"  {to.name}: rejected: {where}: {rejected.reason}"
     vendor = get(to.vendor)
     for items in shards:
-        for batch in pack(in_time_order([(source, items)]), packing_of(to, settings, models)):
+        for batch in pack(in_time_order([(Origin(source), items)]), packing_of(to, settings, models)):
             if isinstance(batch, TooLarge):
                 yield f"  {to.name}: rejected: {batch.size} bytes, {batch.limit} are allowed in a request"
                 continue

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines import quantities, relay_keys
 from pipelines.relay_keys import Wrong
 from transforms import credentials, located, vendors
-from transforms.destination import BatchRule, Destination
+from transforms.destination import PARK_BYTES, BatchRule, Destination
 from transforms.located import Node, Problem, Problems, suggestion
 from transforms.vendors.base import Model, Option, Vendor
 
@@ -53,8 +53,17 @@ class Relay:
     warnings: tuple[Problem, ...] = ()
 
 
+class Faulty(Problems):
+    """Everything that is wrong in a relay file, its mappings left out. `relay`: what could be made of the file, only fit
+    for having its mappings checked too."""
+
+    def __init__(self, problems: Iterable[Problem], relay: Relay) -> None:
+        super().__init__(problems)
+        self.relay = relay
+
+
 def load(path: str | os.PathLike[str]) -> Relay:
-    """The relay file at a local path. Raises Problems with everything that is wrong in it."""
+    """The relay file at a local path. Raises Problems with everything that is wrong in it; mappings are not looked into."""
     return _relay(located.read(path), os.fspath(path), os.path.dirname(os.fspath(path)) or ".")
 
 
@@ -81,7 +90,10 @@ def _relay(top: Node, file: str, folder: str) -> Relay:
         if name not in top.value:
             problems.append(top.problem(f"{name}: is missing"))
     literals = values.get("allow_literal_secrets", False)
+    before = len(problems)
     source = _source(values["source"], folder, problems) if "source" in values else None
+    if source is None or len(problems) > before:
+        source = Source("canonical", None, None, None, MAX_RECORD, None)
     destinations: dict[str, Destination] = {}
     if "destinations" in values:
         for name, node in values["destinations"].value.items():
@@ -90,9 +102,10 @@ def _relay(top: Node, file: str, folder: str) -> Relay:
                 destinations[name] = destination
         if not values["destinations"].value:
             problems.append(values["destinations"].problem("expected at least one destination"))
-    if problems or source is None:
-        raise Problems(problems[: located.MAX_PROBLEMS])
-    return Relay(file, source, destinations, literals, tuple(warnings))
+    relay = Relay(file, source, destinations, literals, tuple(warnings))
+    if problems:
+        raise Faulty(problems[: located.MAX_PROBLEMS], relay)
+    return relay
 
 
 def _unknown_top(name: str, node: Node) -> Problem:
@@ -139,7 +152,6 @@ def _source(node: Node, folder: str, problems: list[Problem]) -> Source:
 def _destination(
     name: str, node: Node, folder: str, literals: bool, problems: list[Problem], warnings: list[Problem]
 ) -> Destination | None:
-    before = len(problems)
     if not re.fullmatch(relay_keys.NAME_PATTERN, name):
         problems.append(node.key_problem("a destination's name is letters, digits, - and _, at most 64 of them"))
     if not isinstance(node.value, dict):
@@ -172,8 +184,6 @@ def _destination(
         )
     for key, message in vendor.check(references, own) if vendor.check else ():
         problems.append(node.value.get(key, node).problem(message))
-    if len(problems) > before:
-        return None
     return Destination(
         name=name,
         vendor=vendor.slug,
@@ -183,10 +193,11 @@ def _destination(
         shards=values.get("shards", SHARDS),
         rate=_rate(node, values, vendor, warnings),
         retry_s=values.get("retry", {}).get("for", RETRY_S),
+        park_bytes=values.get("park", {}).get("max", PARK_BYTES),
         connect_timeout_s=min(CONNECT_TIMEOUT_S, total_s) if connect_s is None else connect_s,
         timeout_s=total_s,
         gzip=values.get("gzip", vendor.gzip),
-        models=values.get("models"),
+        models=tuple(models) if "models" in values else None,
         map=values.get("map"),
         options=own,
         allow_insecure=insecure,

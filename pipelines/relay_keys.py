@@ -260,6 +260,13 @@ RETRY = (
     ),
 )  # fmt: skip
 
+PARK = (
+    Key(
+        "max", size(1_000_000, 1024**5), "Most bytes that may wait on disk; beyond, nothing is pulled until they are fewer.",
+        "10GB", examples=("10GB",),
+    ),
+)  # fmt: skip
+
 TIMEOUT = (
     Key("connect", duration(0.001, 3600.0), "To connect.", "10s", examples=("10s",)),
     Key("total", duration(0.001, 3600.0), "From connecting to the answer's last byte.", "60s", examples=("60s",)),
@@ -275,6 +282,7 @@ DESTINATION = (
     Key("shards", whole(1, 4096), "Groups of users; each group has one request in flight at a time.", "16"),
     Key("rate", RATE, "Most requests a second, over all workers.", "the vendor's limit", examples=("100/s", "unlimited")),
     Key("retry", MAP, "Trying again after a network error, 408, 429 or 5xx.", keys=RETRY),
+    Key("park", MAP, "Streaming: what waits on disk while the vendor is down or slow.", keys=PARK),
     Key("timeout", MAP, "When an answer is given up.", keys=TIMEOUT),
     Key("gzip", BOOLEAN, "Send compressed request bodies.", "true where the vendor takes them"),
     Key("allow_insecure", BOOLEAN, "Allow plain HTTP to another machine.", "false"),

@@ -17,6 +17,21 @@ from transforms.vendors.base import Model, Vendor
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "relay_file.schema.json")
 """Where the schema lies in the installed package."""
 
+
+def _reasons(doc: str) -> dict[str, Any]:
+    """A list of conditions with reasons."""
+    return {
+        "type": "array",
+        "description": doc,
+        "items": {
+            "type": "object",
+            "required": ["when", "reason"],
+            "properties": {"when": {}, "reason": {"type": "string", "minLength": 1}},
+            "additionalProperties": False,
+        },
+    }
+
+
 _MODEL_MAP = {
     "anyOf": [
         {"enum": ["off", False], "description": "Send nothing of this model."},
@@ -24,12 +39,12 @@ _MODEL_MAP = {
             "type": "object",
             "properties": {
                 "when": {"description": "Condition on the canonical event; others do not become items of this model."},
-                "drop": {
-                    "type": "array",
-                    "description": "Events to leave out, counted by reason.",
-                    "items": {"type": "object", "properties": {"when": {}, "reason": {"type": "string"}}},
+                "drop": _reasons("Events to leave out, counted by reason."),
+                "reject": _reasons("Events that become dead letters, with the reason."),
+                "fields": {
+                    "anyOf": [{"type": "object"}, {"const": "$record"}],
+                    "description": "Field of the model: value expression; null removes it.",
                 },
-                "fields": {"type": "object", "description": "Field of the model: value expression; null removes it."},
             },
             "additionalProperties": False,
         },

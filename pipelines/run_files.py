@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines import display, outputs
 from pipelines.local import Run
-from pipelines.plan import check_credentials, make_plan
+from pipelines.plan import Plan, check_credentials, make_plan
 from pipelines.relay_file import Relay
+from transforms import intake, progress
+from transforms.destination import Destination
+from transforms.ledger import Ledger
 from transforms.map_records import Selection
 from transforms.read import check_schemas
-from transforms.report import DONE, UNDELIVERED
+from transforms.report import DONE, UNDELIVERED, Report
+from transforms.vendors import get
 
 
 def run_files(
@@ -30,26 +35,65 @@ def run_files(
     report: str | None = None,
     max_rejected: int | None = None,
     quiet: bool = False,
+    state: str | None = None,
+    again: bool = False,
 ) -> int:
-    """Relays files and returns the exit code. Raises what a user can mend before anything is sent."""
+    """Relays files and returns the exit code. Raises what a user can mend before anything is sent.
+
+    state: folder in which is kept what is done, so that a run that was cut off goes on; again: what is done there is
+    done again.
+    """
     plan, _ = make_plan(relay, selection, only)
     check_credentials(plan)
     check_schemas(inputs, plan.layout, plan.source.schema)
     outputs.prepare(dead_letters, report)
-    if not quiet:
-        display.show_notes(plan.notes)
-    job = Run(plan, inputs, dead_letters=dead_letters)
-    with display.watching(job, quiet=quiet), stopped_by_signals(job), rarely_collecting():
-        result = job.run()
-    if report is not None:
-        with FileSystems.create(report, mime_type="application/json") as file:
-            file.write(json.dumps(result.as_json(), indent=2, ensure_ascii=False).encode() + b"\n")
+    with contextlib.ExitStack() as stack:
+        ledger = None if state is None else stack.enter_context(contextlib.closing(Ledger(state)))
+        notes = [*plan.notes, *(begin(ledger, plan) if ledger else ())]
+        if not quiet:
+            display.show_notes(notes)
+        job = Run(plan, dead_letters=dead_letters, ledger=ledger)
+        with display.watching(job, inputs, quiet=quiet), stopped_by_signals(job.interrupt), rarely_collecting():
+            result = job.run(slices(job, inputs, again))
+        if ledger is not None:
+            ledger.end(complete=not job.interrupted)
+    write_report(result, report)
     if not quiet:
         display.show_report(result, dead_letters)
     code = result.exit_code(max_rejected)
     if job.interrupted and not quiet:
         display.show_notes(["interrupted: input that was not read is in no figure above"])
     return UNDELIVERED if job.interrupted and code == DONE else code
+
+
+def write_report(result: Report, path: str | None) -> None:
+    """Writes the report as JSON, on disk or in cloud storage; nothing when no path is given."""
+    if path is not None:
+        with FileSystems.create(path, mime_type="application/json") as file:
+            file.write(json.dumps(result.as_json(), indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def begin(ledger: Ledger, plan: Plan) -> list[str]:
+    """Goes on with what a ledger holds, or begins. Returns notes for the user."""
+    return ledger.begin({to.name: (to.vendor, target(to)) for to in plan.destinations})
+
+
+def target(to: Destination) -> str:
+    """Where a destination's items go, without anything that is secret."""
+    vendor = get(to.vendor)
+    public = [one.name for one in vendor.credentials if not one.secret and one.name in to.credentials]
+    ids = "".join(f", {name} {to.credentials[name]}" for name in public)
+    return f"{to.url or vendor.title}{ids}"
+
+
+def slices(job: Run, inputs: Sequence[str], again: bool) -> Iterator[intake.Slice]:
+    """The slices of a run over files."""
+    plan, ledger = job.plan, job.ledger
+    names = [to.name for to in plan.destinations]
+    stop = functools.partial(progress.reached, job.id, plan.selection.limit)  # which travels in the job graph
+    if ledger is None:
+        return intake.whole(inputs, plan.layout, names, stop)
+    return intake.backfill(ledger, job.id, inputs, plan.layout, names, plan.selection.text(), stop, again)
 
 
 @contextlib.contextmanager
@@ -68,12 +112,12 @@ def rarely_collecting() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stopped_by_signals(job: Run) -> Iterator[None]:
-    """SIGINT and SIGTERM end a run in order, with its report; a second one ends the process."""
+def stopped_by_signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM end the work in order, with its report; a second one ends the process."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, before[signal.Signals(number)])
-        job.interrupt()
+        interrupt()
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:

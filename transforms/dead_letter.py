@@ -51,6 +51,8 @@ class Failed(NamedTuple):
     """1-based line number, where known."""
     original: bytes | None = None
     """The record's bytes, where they are at hand; else they are read again from the source."""
+    segment: int = 0
+    """Number of the segment on disk that held the item; 0 when there was none."""
 
 
 def letter_id(destination: str, model: str, source: str, place: Sequence[str | int], record: bytes) -> str:

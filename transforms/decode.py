@@ -6,23 +6,22 @@ record costs the others nothing but time.
 
 from __future__ import annotations
 
+import bisect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import numpy
 
 import schemas
 from transforms.decode_avro import AvroDecoder
 from transforms.decode_csv import BAD_ROW, CsvDecoder
+from transforms.decode_json import NOT_JSON, JsonDecoder
+from transforms.decode_messages import MessageDecoder, Whole
 from transforms.elements import Chunk, record_ref
 from transforms.sources.json_values import ARRAY
-from transforms.sources.messages import MESSAGES, Packed, unpack
+from transforms.sources.messages import MESSAGES, Message, data_of, unpack, unpack_messages
 from transforms.sources.records import Attempt, RawRecord, attempt, raw_records, unpack_rows
-
-NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for text that is no JSON or breaks the schema; RecursionError for deep nesting."""
 
 WORDS: Final = {
     "int": "whole number",
@@ -41,7 +40,7 @@ class Undecodable(NamedTuple):
     line: int
     """1-based line number in the file, 0 when not known."""
     offset: int
-    """Byte offset in the (decompressed) file; for Avro, of the block."""
+    """Byte offset in the (decompressed) file; for Avro and messages, of the block."""
     reason: str
     original: bytes
     """The record as it was read, at most max_record bytes; of what could not be read, its first 64 KiB."""
@@ -54,6 +53,16 @@ class Decoded(NamedTuple):
     indexes: list[int] | None
     """Index in the chunk of each record; None when record i has index i, that is, all were decoded."""
     undecodable: list[Undecodable]
+    starts: list[int] | None = None
+    """Of messages: index of the first record of each; None when each holds one."""
+
+
+class Origin(NamedTuple):
+    """Where a record of a message comes from."""
+
+    message: Message
+    number: int
+    """The record's place in the message."""
 
 
 class Decoder:
@@ -64,19 +73,17 @@ class Decoder:
 
     def __init__(self, schema: schemas.Schema) -> None:
         self.struct: type[msgspec.Struct] = schemas.struct_type(schema)
-        decoder = msgspec.json.Decoder(self.struct)
-        self._decode_line = decoder.decode
-        self._decode_lines = decoder.decode_lines
-        self._decode_array = msgspec.json.Decoder(list[self.struct]).decode  # type: ignore[name-defined]  # made at run time
+        self._json = JsonDecoder(self.struct)
         self._csv = CsvDecoder(schema, self.struct)
         self._avro = AvroDecoder(schema, self.struct)
+        self._messages = MessageDecoder(schema, self.struct, self._json, self._csv)
 
     def decode(self, chunk: Chunk) -> Decoded:
         """The chunk's records. Never raises for what is in the payload."""
         if chunk.format == "json":
-            records, each = self._lines(chunk.payload), self._each_json
+            records, each = self._json.lines(chunk.payload), self._each_json
         elif chunk.format == ARRAY:
-            records, each = self._array(chunk.payload), self._each_json
+            records, each = self._json.array(b"[%b]" % chunk.payload), self._each_json
         elif chunk.format == "csv":
             rows = unpack_rows(chunk.payload)
             header = self._csv.header(rows.header, rows.delimiter)
@@ -84,46 +91,50 @@ class Decoder:
         elif chunk.format == "avro":
             records, each = self._avro.all(chunk), self._avro.each
         elif chunk.format == MESSAGES:
-            records, each = self._messages(unpack(chunk.payload)), self._each_json
+            records = self._messages.all(unpack(chunk.payload))
+            return self._by_message(chunk) if records is None else Decoded(records, None, [])
         else:
             records, each = None, self._each_json
         return Decoded(records, None, []) if records is not None else _one_by_one(chunk, each(chunk))
 
     def raws(self, chunk: Chunk, decoded: Decoded) -> list[bytes]:
         """The records of `decoded` as they were written (Avro: as JSON text), for models that pass them on."""
-        texts = [raw.text for raw in raw_records(chunk)]
+        if chunk.format == MESSAGES:
+            texts = data_of(unpack(chunk.payload)) if decoded.starts is None else self._messages.raws(chunk)
+        else:
+            texts = [raw.text for raw in raw_records(chunk)]
         return texts if decoded.indexes is None else [texts[index] for index in decoded.indexes]
 
-    def _lines(self, payload: bytes) -> list[Any] | None:
-        """All records; None when one of them is bad, or they do not stand one on a line."""
-        try:
-            if not payload.isascii():
-                payload.decode()  # fields that the schema does not name are passed over unchecked otherwise
-            records = self._decode_lines(payload)
-        except NOT_JSON:
+    def origins(self, chunk: Chunk, decoded: Decoded) -> list[Origin] | None:
+        """The message of each record of `decoded`; None when the chunk is not of messages."""
+        if chunk.format != MESSAGES:
             return None
-        return records if one_a_line(payload, len(records)) else None
+        messages = unpack_messages(chunk.payload)
+        indexes = range(len(decoded.records)) if decoded.indexes is None else decoded.indexes
+        if decoded.starts is None:
+            return [Origin(messages[index], 0) for index in indexes]
+        places = [bisect.bisect_right(decoded.starts, index) - 1 for index in indexes]
+        return [Origin(messages[at], index - decoded.starts[at]) for at, index in zip(places, indexes, strict=True)]
 
-    def _messages(self, packed: Packed) -> list[Any] | None:
-        """All records of messages that hold one each; None when one of them is bad, or they are anything else."""
-        records = self._lines(packed.text) if packed.plain else None
-        return records if records is not None and len(records) == packed.count else None
+    def attributes(self, chunk: Chunk, decoded: Decoded) -> list[Mapping[str, str]] | None:
+        """The attributes of each record's message, as `Mapper.map_chunk` takes them; None when there are no messages."""
+        origins = self.origins(chunk, decoded)
+        return None if origins is None else [origin.message.attributes for origin in origins]
 
-    def _array(self, payload: bytes) -> list[Any] | None:
-        try:
-            if not payload.isascii():
-                payload.decode()
-            return self._decode_array(b"[%b]" % payload)
-        except NOT_JSON:
-            return None
+    def _by_message(self, chunk: Chunk) -> Decoded:
+        """The records of messages of any kind."""
+        found = _Found(chunk.position)
+        starts: list[int] = []
+        for of_message in self._messages.each(chunk):
+            starts.append(found.count)
+            found.add(of_message)
+        return found.decoded(starts)
 
     def _each_json(self, chunk: Chunk) -> Iterator[Attempt]:
         return (attempt(raw, self._json_record, NOT_JSON) for raw in raw_records(chunk))
 
     def _json_record(self, raw: RawRecord) -> Any:
-        if not raw.text.isascii():
-            raw.text.decode()
-        return None if raw.problem else self._decode_line(raw.text)
+        return None if raw.problem else self._json.record(raw.text)
 
     def _each_csv(self, chunk: Chunk) -> Iterator[Attempt]:
         rows = unpack_rows(chunk.payload)
@@ -135,39 +146,41 @@ class Decoder:
         return (attempt(raw, row, BAD_ROW) for raw in raw_records(chunk))
 
 
+class _Found:
+    """Gathers a chunk's records and those that are none."""
+
+    def __init__(self, position: int) -> None:
+        self._position = position
+        self._records: list[Any] = []
+        self._indexes: list[int] = []
+        self._undecodable: list[Undecodable] = []
+        self.count = 0
+
+    def add(self, records: Whole | Iterable[Attempt]) -> None:
+        """Takes the next records of the chunk."""
+        if isinstance(records, Whole):
+            self._indexes += range(self.count, self.count + len(records.records))
+            self._records += records.records
+            self.count += len(records.records)
+            return
+        for raw, record, error in records:
+            if error is None and not raw.problem:
+                self._records.append(record)
+                self._indexes.append(self.count)
+            else:
+                ref, why = record_ref(self._position, self.count), raw.problem or reason(error)
+                self._undecodable.append(Undecodable(ref, raw.line, raw.offset, why, raw.text))
+            self.count += 1
+
+    def decoded(self, starts: list[int] | None = None) -> Decoded:
+        """All of them."""
+        return Decoded(self._records, self._indexes if self._undecodable else None, self._undecodable, starts)
+
+
 def _one_by_one(chunk: Chunk, attempts: Iterator[Attempt]) -> Decoded:
-    records: list[Any] = []
-    indexes: list[int] = []
-    undecodable: list[Undecodable] = []
-    for index, (raw, record, error) in enumerate(attempts):
-        if error is None and not raw.problem:
-            records.append(record)
-            indexes.append(index)
-            continue
-        why = raw.problem or reason(error)
-        undecodable.append(Undecodable(record_ref(chunk.position, index), raw.line, raw.offset, why, raw.text))
-    return Decoded(records, indexes if undecodable else None, undecodable)
-
-
-def one_a_line(payload: bytes, count: int) -> bool:
-    """Whether `count` JSON objects, one behind the other in payload, stand one on each line, without blank lines.
-
-    JSON takes a line end for any other space, so decoding alone does not tell. Here each line end must have
-    the end of an object before it and the start of one behind it: then none lies inside an object.
-    """
-    if not payload:
-        return count == 0
-    text = numpy.frombuffer(payload, numpy.uint8)
-    ends = numpy.flatnonzero(text == 10)
-    last = text[-1] == 10
-    if len(ends) + (not last) != count or text[0] != 123:
-        return False
-    before = text[ends - 1]
-    if not (before == 125).all():
-        before_cr = text[ends[before == 13] - 2]
-        if not ((before == 125) | (before == 13)).all() or not (before_cr == 125).all():
-            return False
-    return bool((text[(ends[:-1] if last else ends) + 1] == 123).all())
+    found = _Found(chunk.position)
+    found.add(attempts)
+    return found.decoded()
 
 
 _MESSAGE: Final = re.compile(r"(.*?)(?: - at `(?:key` in `)?\$(?:\[\d+\])?\.?(.*)`)?", re.DOTALL)

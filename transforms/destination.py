@@ -8,6 +8,9 @@ from typing import Any
 
 from transforms.located import Node
 
+PARK_BYTES = 10_000_000_000
+"""What may wait for a destination unless the relay file says otherwise."""
+
 
 @dataclass(frozen=True)
 class BatchRule:
@@ -51,5 +54,7 @@ class Destination:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The vendor's own keys."""
     allow_insecure: bool = False
+    park_bytes: int = PARK_BYTES
+    """Most bytes of items that may wait on disk while the vendor is down (a stream)."""
     base_dir: str = "."
     """Folder that `file:` references start from."""

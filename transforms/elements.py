@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -43,22 +43,38 @@ def split_ref(ref: int) -> tuple[int, int]:
     return ref >> INDEX_BITS, ref & (MAX_CHUNK_RECORDS - 1)
 
 
-class Items(NamedTuple):
-    """Items of one destination that share a source (and, once sharded, a shard)."""
+class Origin(NamedTuple):
+    """Where an item comes from: what orders items of the same time, and what its outcome is written down for."""
 
     source: str
-    items: Sequence[Item]
+    """File name, or message file."""
+    segment: int = 0
+    """Number of the segment on disk that holds it; 0 when there is none to account to."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[str, list[Item]]).decode
+_decode = msgspec.msgpack.Decoder(tuple[str, int, list[Item]]).decode
+_head = msgspec.msgpack.Decoder(tuple[str, int, msgspec.Raw]).decode
 
 
-def pack_items(source: str, items: Iterable[Item]) -> bytes:
-    """One bytes element of many items: Beam then moves one value where it would move thousands."""
-    return _encode((source, items))
+def pack_items(source: str, items: Sequence[Item], records: int | None = None) -> bytes:
+    """One bytes element of many items: Beam then moves one value where it would move thousands.
+
+    records: how many records they are of; as many as items when None.
+    """
+    return _encode((source, len(items) if records is None else records, items))
 
 
 def unpack_items(data: bytes) -> tuple[str, list[Item]]:
     """The inverse of `pack_items`: (source, items)."""
-    return _decode(data)
+    source, _, items = _decode(data)
+    return source, items
+
+
+def counts(data: bytes) -> tuple[int, int]:
+    """(items, records) of packed items, without unpacking them: MessagePack says an array's length first."""
+    _, records, items = _head(data)
+    start = bytes(memoryview(items)[:5])
+    if start[0] < 0xA0:
+        return start[0] & 0x0F, records
+    return int.from_bytes(start[1:3] if start[0] == 0xDC else start[1:5], "big"), records

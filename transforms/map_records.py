@@ -63,6 +63,10 @@ class Selection:
     limit: int | None = None
     """Only the first so many records are read (runners inside this process)."""
 
+    def text(self) -> str:
+        """What names the span of time: two that differ leave out other records."""
+        return "" if self.since_ms is None and self.until_ms is None else f"{self.since_ms}..{self.until_ms}"
+
 
 def compile_for(source: SourceMapping, destination: Destination, selection: Selection = Selection()) -> Mapper:
     """The compiled mapping of a destination; located.Problems with everything that is wrong in it."""
@@ -83,6 +87,10 @@ def compile_for(source: SourceMapping, destination: Destination, selection: Sele
     )
 
 
+def _records(items: Sequence[Item]) -> int:
+    return len({item[4] for item in items})
+
+
 class _Held:
     """What one destination got from the chunks of one source since it was last passed on."""
 
@@ -101,9 +109,12 @@ class _Held:
     ) -> Iterator[tuple[str, Any, Timestamp | None]]:
         """(tag of the output, element, its timestamp or None for any)."""
         to, window, output = self.to, self.to.batch.window_ms, tag(self.to.name)
+        several = len(self.mapper.models) > 1
 
         def pack(items: Sequence[Item]) -> bytes:
-            return pack_items(source, items) if originals is None else pack_carried(source, items, originals)
+            if originals is not None:
+                return pack_carried(source, items, originals)
+            return pack_items(source, items, _records(items) if several else None)
 
         for shard, items in enumerate(self.shards):
             if not items:
@@ -158,6 +169,7 @@ class MapRecordsFn(beam.DoFn):
         self._decoder = Decoder(self.source.schema)
         self._held = [_Held(to, compile_for(self.source, to, self.selection)) for to in self.destinations]
         self._raw = any(held.mapper.needs_raw for held in self._held)
+        self._attributes = any(held.mapper.needs_attributes for held in self._held)
         self._progress: Progress = progress(self.run)
 
     def start_bundle(self) -> None:
@@ -182,8 +194,9 @@ class MapRecordsFn(beam.DoFn):
         if self._originals is not None:
             for index, raw in enumerate(raw_records(chunk)):
                 self._originals[record_ref(chunk.position, index)] = raw
+        attributes = self._decoder.attributes(chunk, decoded) if self._attributes else None
         for held in self._held:
-            held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts)
+            held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts, attributes)
             held.undecodable += decoded.undecodable
         self._progress.records += len(decoded.records) + len(decoded.undecodable)
         self._progress.bytes += len(chunk.payload)
@@ -209,13 +222,15 @@ class MapRecordsFn(beam.DoFn):
 
 def first(decoded: Decoded, number: int) -> Decoded:
     """The first `number` records of a chunk, undecodable ones included."""
-    records, indexes, undecodable = decoded
+    records, indexes, undecodable = decoded[:3]
     if number >= len(records) + len(undecodable):
         return decoded
     number = max(number, 0)
     bad = [one for one in undecodable if split_ref(one.ref)[1] < number]
     good = number - len(bad)
-    return Decoded(records[:good], None if indexes is None else indexes[:good], bad)
+    return decoded._replace(
+        records=records[:good], indexes=None if indexes is None else indexes[:good], undecodable=bad
+    )
 
 
 def _outcomes(source: str, counts: MapTally, undecodable: Sequence[Undecodable]) -> tuple[Tally, list[Failed]]:

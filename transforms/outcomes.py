@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from transforms.dead_letter import UNDELIVERED, Failed
 from transforms.elements import split_ref
@@ -29,6 +29,17 @@ class RecordOutcomes:
             if index >= len(marks):
                 marks.extend(bytes(index + 1 - len(marks)))
             marks[index] = max(marks[index], _UNDELIVERED if failed.outcome == UNDELIVERED else _REJECTED)
+
+    def chunks(self) -> Iterator[tuple[tuple[str, int], bytes]]:
+        """((source, position of a chunk), marks of its records), for keeping."""
+        return ((chunk, bytes(marks)) for chunk, marks in self._chunks.items())
+
+    def merge(self, source: str, position: int, marks: bytes) -> None:
+        """Adds what was kept of a chunk."""
+        own = self._chunks.setdefault((source, position), bytearray())
+        own.extend(bytes(max(0, len(marks) - len(own))))
+        for index, mark in enumerate(marks):
+            own[index] = max(own[index], mark)
 
     def rejected(self) -> int:
         """Records whose worst outcome is rejected."""

@@ -7,11 +7,11 @@ from itertools import chain, repeat
 from operator import itemgetter
 from typing import NamedTuple
 
-from transforms.elements import Item
+from transforms.elements import Item, Origin
 from transforms.vendors.base import Batch, Route
 
-SourcedItem = tuple[Item, str]
-"""An item and the source of its record."""
+SourcedItem = tuple[Item, Origin]
+"""An item and where it comes from."""
 
 Part = bytes
 """An item as it stands in a request's body."""
@@ -21,7 +21,7 @@ class TooLarge(NamedTuple):
     """An item that no request can hold, alone or not."""
 
     item: Item
-    source: str
+    origin: Origin
     size: int
     """Bytes of the body with this item alone."""
     limit: int
@@ -46,18 +46,18 @@ class Packing(NamedTuple):
     """Of a wrapped route: what makes an item as it stands in the body."""
 
 
-def in_time_order(chunks: Iterable[tuple[str, Sequence[Item]]]) -> list[SourcedItem]:
-    """All items of (source, items) chunks by time; items of the same time stay as their sources had them.
+def in_time_order(chunks: Iterable[tuple[Origin, Sequence[Item]]]) -> list[SourcedItem]:
+    """All items of (origin, items) chunks by time; items of the same time stay as their sources had them.
 
     Chunks come out of a shuffle in any order, so ties are settled by source and position.
     """
     ordered = sorted(chunks, key=_place)
-    if len({source for source, _ in ordered}) == 1:
+    if len({origin for origin, _ in ordered}) == 1:
         # Mostly a segment is of one file: all in C, at a third of the time.
         items = list(chain.from_iterable(items for _, items in ordered))
         items.sort(key=_TIME)
         return list(zip(items, repeat(ordered[0][0])))
-    merged = [(item, source) for source, items in ordered for item in items]
+    merged = [(item, origin) for origin, items in ordered for item in items]
     merged.sort(key=lambda pair: pair[0][3])
     return merged
 
@@ -65,9 +65,9 @@ def in_time_order(chunks: Iterable[tuple[str, Sequence[Item]]]) -> list[SourcedI
 _TIME = itemgetter(3)
 
 
-def _place(chunk: tuple[str, Sequence[Item]]) -> tuple[str, int]:
-    source, items = chunk
-    return source, items[0][4] if items else 0
+def _place(chunk: tuple[Origin, Sequence[Item]]) -> tuple[Origin, int]:
+    origin, items = chunk
+    return origin, items[0][4] if items else 0
 
 
 def pack(items: Sequence[SourcedItem], packing: Packing) -> Iterator[Batch | TooLarge]:

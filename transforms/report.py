@@ -17,11 +17,14 @@ REASONS = 100
 """Reasons a destination that a report names; the rest is summed up, as vendors may put a user's text into theirs."""
 
 
-def most(reasons: Mapping[str, int]) -> dict[str, int]:
-    """The most frequent reasons first, the rare ones beyond REASONS together."""
+def most(reasons: Mapping[str, int], limit: int = REASONS) -> dict[str, int]:
+    """The most frequent reasons first, the rare ones beyond `limit` together."""
     ordered = sorted(reasons.items(), key=lambda pair: -pair[1])
-    rest = sum(number for _, number in ordered[REASONS:])
-    return dict(ordered[:REASONS]) | ({"other reasons": rest} if rest else {})
+    rest = sum(number for _, number in ordered[limit:])
+    named = dict(ordered[:limit])
+    if rest:
+        named["other reasons"] = named.get("other reasons", 0) + rest
+    return named
 
 
 class Totals:

@@ -1,80 +1,181 @@
 """The spool: mapped items waiting on disk for their destination, in segments, in order.
 
 Between mapping and delivery on one machine. Each destination takes its segments at its own pace, so a vendor
-that is slow or down keeps no other waiting, and memory does not grow with the input.
+that is slow or down keeps no other waiting, and memory does not grow with the input. With a ledger, segments are
+handed to delivery when their slice is in it, and outlive the process.
 """
 
 from __future__ import annotations
 
 import os
-import queue
-import struct
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.transforms.window import GlobalWindow
 
-_HEAD = struct.Struct("<IqI")
-"""Shard, window start in microseconds (_NO_WINDOW: none), length of the packed items."""
-
-_NO_WINDOW = -(1 << 63)
+from transforms.dead_letter import DeadLetterWriter, Failed
+from transforms.elements import counts
+from transforms.ledger import Ledger
+from transforms.ledger_reader import Segment
+from transforms.segments import Element, Head, start_of, write_element, write_head
+from transforms.tally import Tally
 
 MAX_WAITING = 8 << 30
-"""Bytes that may wait on disk for all destinations before reading pauses."""
+"""Bytes that may wait on disk for all destinations before reading pauses, in a run without a state folder."""
+
+
+class Waiting(NamedTuple):
+    """What waits for a destination."""
+
+    items: int
+    bytes: int
 
 
 class Spool:
-    """The segments of one run, by destination, in a folder."""
+    """The segments of one run, by destination."""
 
-    def __init__(self, folder: str, segment_bytes: int) -> None:
+    def __init__(
+        self, folder: str, segment_bytes: int, ledger: Ledger | None = None, letters: DeadLetterWriter | None = None
+    ) -> None:
         self.folder = folder
         self.segment_bytes = segment_bytes
-        """Bytes of packed items a segment: what delivering holds in memory at a time."""
-        self._queues: dict[str, queue.SimpleQueue[str | None]] = {}
-        self._sizes: dict[str, int] = {}
-        self._waiting = 0
-        self._lock = threading.Lock()
+        """Bytes of packed items a segment, and what delivering holds in memory at a time."""
+        self.ledger = ledger
+        self.letters = letters
+        self._unfinished: dict[int, dict[str, int]] = {}
+        """Slice -> destination -> its segments that wait or are being sent."""
+        self._queues: dict[str, deque[Segment]] = {}
+        self._waiting: dict[str, Waiting] = {}
+        self._mapped: dict[str, list[Segment]] = {}
+        self._closed: set[str] = set()
+        self._number = 0
+        self._figures: dict[str, Tally] = {}
+        self._changed = threading.Condition(threading.RLock())
 
-    def segments(self, destination: str) -> Iterator[str]:
-        """A destination's segments as they come, until the destination is closed."""
-        waiting = self._queue(destination)
-        while (path := waiting.get()) is not None:
-            yield path
+    # From mapping ------------------------------------------------------------------------------
 
-    def add(self, destination: str, path: str, size: int) -> None:
-        """A finished segment; waits while too much is on disk."""
-        with self._lock:
-            self._waiting += size
-            self._sizes[path] = size
-        self._queue(destination).put(path)
-        while self._waiting > MAX_WAITING:
+    def new_segment(self, destination: str) -> tuple[int, str]:
+        """Number and path of a segment that is to be written."""
+        if self.ledger is not None:
+            return self.ledger.new_segment()
+        with self._changed:
+            self._number += 1
+            return self._number, os.path.join(self.folder, f"{destination}-{self._number}.segment")
+
+    def add(self, destination: str, segment: Segment) -> None:
+        """A finished segment. With a ledger it waits for its slice to be in it; else this waits while too much is on
+        disk."""
+        if self.ledger is not None:
+            with self._changed:
+                self._mapped.setdefault(destination, []).append(segment)
+            return
+        self.release({destination: [segment]})
+        while sum(waiting.bytes for waiting in self._waiting.values()) > MAX_WAITING:
             time.sleep(0.1)
 
-    def remove(self, path: str) -> None:
-        """A segment that was delivered."""
-        with self._lock:
-            self._waiting -= self._sizes.pop(path, 0)
-        os.unlink(path)
+    def mapped(self) -> dict[str, list[Segment]]:
+        """The segments of the slice that was just mapped, by destination; the next slice begins with none."""
+        with self._changed:
+            mapped, self._mapped = self._mapped, {}
+        return mapped
+
+    def release(self, segments: Mapping[str, Sequence[Segment]]) -> None:
+        """Hands segments to delivery."""
+        with self._changed:
+            for destination, own in segments.items():
+                self._queues.setdefault(destination, deque()).extend(own)
+                self._count(destination, own, 1)
+            self._changed.notify_all()
 
     def close(self, destination: str) -> None:
         """No more segments come."""
-        self._queue(destination).put(None)
+        with self._changed:
+            self._closed.add(destination)
+            self._changed.notify_all()
 
-    def _queue(self, destination: str) -> queue.SimpleQueue[str | None]:
-        with self._lock:
-            return self._queues.setdefault(destination, queue.SimpleQueue())
+    # To delivery -------------------------------------------------------------------------------
+
+    def take(self, destination: str) -> list[Segment]:
+        """A destination's next segments, as many as are there and fit into memory together; none when it is closed."""
+        with self._changed:
+            queue = self._queues.setdefault(destination, deque())
+            while not queue and destination not in self._closed:
+                self._changed.wait()
+            taken: list[Segment] = []
+            size = 0
+            while queue and (not taken or size + queue[0].bytes <= self.segment_bytes):
+                size += queue[0].bytes
+                taken.append(queue.popleft())
+            return taken
+
+    def finish(
+        self, destination: str, segments: Sequence[Segment], tally: Tally, failed: Mapping[int, Sequence[Failed]]
+    ) -> None:
+        """Every item of these segments has its outcome. failed: slice -> what was not delivered."""
+        failures = [failure for own in failed.values() for failure in own]
+        if failures and self.letters is not None:
+            # First, as segments that are not said to be done are gone through again after a kill.
+            self.letters.write(destination, failures, f"{destination}-{segments[0].number}")
+        if self.ledger is not None:
+            self.ledger.delivered(destination, segments, tally, failed)
+        else:
+            for segment in segments:
+                os.unlink(segment.path)
+        self.add_figures(destination, tally)
+        with self._changed:
+            self._count(destination, segments, -1)
+            self._changed.notify_all()
+
+    def unfinished(self, slice_: int) -> list[str]:
+        """The destinations for which items of a slice wait or are being sent."""
+        with self._changed:
+            return [name for name, count in self._unfinished.get(slice_, {}).items() if count]
+
+    def waiting(self, destination: str) -> Waiting:
+        """What waits for a destination, that which is being sent included."""
+        with self._changed:
+            return self._waiting.get(destination, Waiting(0, 0))
+
+    def figures(self, destination: str) -> Tally:
+        """What became of items in this process so far, for displays; reasons are left out."""
+        with self._changed:
+            return self._figures.get(destination, Tally())
+
+    def add_figures(self, destination: str, tally: Tally) -> None:
+        """Adds to `figures`."""
+        with self._changed:
+            figures = self._figures.setdefault(destination, Tally())
+            figures.add(tally)
+            figures.reasons.clear()
+            figures.filtered.clear()
+
+    def _count(self, destination: str, segments: Sequence[Segment], sign: int) -> None:
+        items, size = self._waiting.get(destination, (0, 0))
+        items += sign * sum(one.items for one in segments)
+        size += sign * sum(one.bytes for one in segments)
+        self._waiting[destination] = Waiting(items, size)
+        for one in segments:
+            by_destination = self._unfinished.setdefault(one.slice, {})
+            by_destination[destination] = by_destination.get(destination, 0) + sign
+            if not any(by_destination.values()):
+                del self._unfinished[one.slice]
 
 
 _spools: dict[str, Spool] = {}
 
 
-def open_spool(run: str, folder: str, segment_bytes: int) -> Spool:
+def open_spool(
+    run: str,
+    folder: str,
+    segment_bytes: int,
+    ledger: Ledger | None = None,
+    letters: DeadLetterWriter | None = None,
+) -> Spool:
     """Makes the spool of a run in this process; WriteSegmentsFn finds it by the run."""
-    _spools[run] = Spool(folder, segment_bytes)
+    _spools[run] = Spool(folder, segment_bytes, ledger, letters)
     return _spools[run]
 
 
@@ -88,24 +189,37 @@ def forget(run: str) -> None:
     _spools.pop(run, None)
 
 
-class _Open(NamedTuple):
+class _Open:
     """A segment that is being written."""
 
-    path: str
-    file: IO[bytes]
+    __slots__ = ("file", "items", "number", "path", "records", "size")
+
+    def __init__(self, number: int, path: str, head: Head) -> None:
+        self.number = number
+        self.path = path
+        self.file: IO[bytes] = open(path, "wb", 1 << 17)  # noqa: SIM115  # closed when it is handed over
+        self.items = self.records = self.size = 0
+        write_head(self.file, head)
+
+    def write(self, element: Element) -> None:
+        write_element(self.file, element)
+        items, records = counts(element.packed)
+        self.items += items
+        self.records += records
+        self.size += len(element.packed)
 
 
 class WriteSegmentsFn(beam.DoFn):
     """In: (shard, packed items) of one destination, in its window when the destination has windows. Out: nothing.
 
-    `shards`: of the destination. When there are several times as many in what comes in, they are written in parts:
-    shard n belongs to shard n % shards, and to segments of the part n // shards.
+    head: of the destination's segments. When there are several times as many shards in what comes in, they are written
+    in parts: shard n belongs to shard n % shards, and to segments of the part n // shards.
     """
 
-    def __init__(self, run: str, destination: str, shards: int) -> None:
+    def __init__(self, run: str, destination: str, head: Head) -> None:
         self.run = run
         self.destination = destination
-        self.shards = shards
+        self.head = head
         self._open: dict[int, _Open] = {}
 
     def start_bundle(self) -> None:
@@ -114,24 +228,25 @@ class WriteSegmentsFn(beam.DoFn):
 
     def process(self, element: tuple[int, bytes], window: Any = beam.DoFn.WindowParam) -> None:
         """Writes one element."""
-        part, shard = divmod(element[0], self.shards)
-        packed = element[1]
+        part, shard = divmod(element[0], self.head.shards)
         if part not in self._open:
-            folder = _spools[self.run].folder
-            number, path = tempfile.mkstemp(dir=folder, prefix=f"{self.destination}-", suffix=".segment")
-            self._open[part] = _Open(path, os.fdopen(number, "wb", 1 << 17))
-        file = self._open[part].file
-        start = _NO_WINDOW if isinstance(window, GlobalWindow) else window.start.micros
-        file.write(_HEAD.pack(shard, start, len(packed)))
-        file.write(packed)
-        if file.tell() >= _spools[self.run].segment_bytes:
+            self._open[part] = _Open(*_spools[self.run].new_segment(self.destination), self.head)
+        segment = self._open[part]
+        segment.write(Element(start_of(window), shard, element[1]))
+        if segment.size >= _spools[self.run].segment_bytes:
             self._hand_over(part)
 
     def _hand_over(self, part: int) -> None:
-        path, file = self._open.pop(part)
-        size = file.tell()
-        file.close()
-        _spools[self.run].add(self.destination, path, size)
+        segment = self._open.pop(part)
+        spool = _spools[self.run]
+        if spool.ledger is not None:  # its slice will be said to be mapped: that must hold after a power cut too
+            segment.file.flush()
+            os.fsync(segment.file.fileno())
+        segment.file.close()
+        spool.add(
+            self.destination,
+            Segment(segment.number, 0, segment.path, segment.size, segment.items, segment.records),
+        )
 
     def finish_bundle(self) -> None:
         """Hands over what is written."""
@@ -142,16 +257,3 @@ class WriteSegmentsFn(beam.DoFn):
         """Lets go of segments that were not finished, as the run failed."""
         while self._open:
             self._open.popitem()[1].file.close()
-
-
-def gathered(path: str) -> dict[tuple[int, int], list[bytes]]:
-    """What was written to a segment, in order: (window start in µs, shard) -> packed items.
-
-    Without windows the start is one and the same number.
-    """
-    groups: dict[tuple[int, int], list[bytes]] = {}
-    with open(path, "rb") as file:
-        while head := file.read(_HEAD.size):
-            shard, start, length = _HEAD.unpack(head)
-            groups.setdefault((start, shard), []).append(file.read(length))
-    return groups

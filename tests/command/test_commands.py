@@ -123,8 +123,14 @@ def test_what_init_comments_out_can_be_taken_in(tmp_path: Path) -> None:
     text = call("init").stdout
     commented = re.findall(r"^ +# (\w+): (.*?)(?:  # .*)?$", text, re.MULTILINE)
     assert {"models", "send", "region", "unlinked_word", "identity_secret_key"} <= {key for key, _ in commented}
-    path.write_text(re.sub(r"^( +)# (models: )", r"\1\2", text, flags=re.MULTILINE), encoding="utf-8")
-    assert call("check", path).exit_code == 0
+    options = {option.name for slug in ALL for option in vendors.get(slug).options}
+    keys = "|".join(["models", *options])
+    path.write_text(re.sub(rf"^( +)# ((?:{keys}): )", r"\1\2", text, flags=re.MULTILINE), encoding="utf-8")
+    checked = call("check", path)
+    assert checked.exit_code == 0, checked.output
+    for line in re.findall(rf"^ +# (?:{keys}): .*$", text, re.MULTILINE):
+        path.write_text(text.replace(line, line.replace("# ", "", 1)), encoding="utf-8")
+        assert call("check", path).exit_code == 0, line
 
 
 def test_init_overwrites_nothing_unless_told(tmp_path: Path) -> None:

@@ -48,6 +48,20 @@ def test_every_wrong_key_at_once(relay: Relay, sandbox: Running) -> None:
     shown = refused(sandbox, "check", path)
     assert re.search(r"relay\.yaml:\d+:\d+: destinations\.teak\.batchh: unknown key; did you mean batch\?", shown)
     assert re.search(r"relay\.yaml:\d+:\d+: destinations\.teak\.rate: expected a rate such as 100/s", shown)
+    assert re.search(r"relay\.yaml:\d+:\d+: .*action_typ: .*did you mean action_type\?", shown)
+    assert len(shown.splitlines()) == 3
+
+
+def test_mappings_are_checked_although_the_source_is_wrong(relay: Relay, sandbox: Running) -> None:
+    path = relay(
+        "teak: {models: [events], map: {event: {when: {event_typ: a}}}}", "traitly: {map: {event: {fieldz: {}}}}"
+    )
+    path.write_text(path.read_text().replace("preset: canonical", "preset: canon"))
+    shown = refused(sandbox, "check", path)
+    assert "no such choice: canon" in shown
+    assert "Teak has no model events; did you mean event?" in shown
+    assert "unknown field event_typ; did you mean event_type?" in shown
+    assert "unknown key fieldz; did you mean fields?" in shown
 
 
 def test_wrong_mappings_name_the_field_and_the_place(relay: Relay, sandbox: Running) -> None:

@@ -16,13 +16,13 @@ from transforms.deliver.gate import Gate
 from transforms.deliver.sender import Policy, Sender
 from transforms.deliver.sink import packing_of, settings_of
 from transforms.destination import BatchRule, Destination
-from transforms.elements import Item
+from transforms.elements import Item, Origin
 from transforms.pack import SourcedItem, pack
 from transforms.tally import Tally
 from transforms.vendors import get, slugs
 
 VENDORS = slugs()
-SOURCE = "events.jsonl"
+SOURCE = Origin("events.jsonl")
 START_MS = 1_700_000_000_000
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.elements import Item
+from transforms.elements import Item, Origin
 from transforms.pack import Packing, SourcedItem, TooLarge, in_time_order, pack
 from transforms.vendors.base import Batch, Limits, Route
 
@@ -47,7 +47,7 @@ def cases(draw: st.DrawFn) -> Case:
     for number, size in enumerate(sizes):
         model = draw(st.integers(0, len(models) - 1))
         user = draw(st.sampled_from(USERS))
-        items.append(((b"%d" % number + b"x" * size, model, user, number // 2, number), "file"))
+        items.append(((b"%d" % number + b"x" * size, model, user, number // 2, number), Origin("file")))
     packing = Packing(
         routes=models,
         items=draw(st.integers(1, 8)),
@@ -87,7 +87,7 @@ def test_every_item_is_in_exactly_one_batch_or_too_large(case: Case) -> None:
             assert batch.items, "an empty batch"
             found += batch.items
         else:
-            found.append((batch.item, batch.source))
+            found.append((batch.item, batch.origin))
     assert sorted(found, key=lambda pair: pair[0][4]) == case.items
 
 
@@ -177,15 +177,15 @@ def seconds(items: Sequence[SourcedItem], packing: Packing) -> tuple[float, int]
 def test_time_does_not_grow_faster_than_the_items_when_bytes_end_batches() -> None:
     for size, end in ((100, 1_000), (1_000, 1_000), (2_000, 1_000)):
         # Ten, one and no items a batch, where a batch could hold 10,000 by count.
-        items: list[SourcedItem] = [((b"x" * size, 0, "u", n, n), "f") for n in range(20_000)]
+        items: list[SourcedItem] = [((b"x" * size, 0, "u", n, n), Origin("f")) for n in range(20_000)]
         took, number = seconds(items, plain(20_000, end + 3))
         assert number == (20_000 if size >= 1_000 else -(-20_000 // 9))
         assert took < 1.0, f"{took:.2f} s for 20,000 items of {size} bytes"
 
 
 def test_a_batch_grows_again_after_large_items() -> None:
-    items: list[SourcedItem] = [((b"x" * 900, 0, "u", n, n), "f") for n in range(10)]
-    items += [((b"x", 0, "u", n, n), "f") for n in range(10, 5_000)]
+    items: list[SourcedItem] = [((b"x" * 900, 0, "u", n, n), Origin("f")) for n in range(10)]
+    items += [((b"x", 0, "u", n, n), Origin("f")) for n in range(10, 5_000)]
     sizes = [len(batch.items) for batch in pack(items, plain(0, 1_000)) if isinstance(batch, Batch)]
     assert sizes[:9] == [1] * 9
     assert set(sizes[10:-1]) == {499}

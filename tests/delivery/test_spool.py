@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,14 @@ from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
 from transforms import spool
-from transforms.spool import Spool, WriteSegmentsFn, gathered
+from transforms.elements import pack_items, unpack_items
+from transforms.ledger_reader import Segment
+from transforms.segments import NO_WINDOW, Element, Head, read_segment, shard_again, translation
+from transforms.spool import Spool, WriteSegmentsFn
+from transforms.tally import Tally
 
 SHARDS = 5
+HEAD = Head(["event"], ["teak/event"], SHARDS)
 
 
 @pytest.fixture
@@ -31,50 +37,69 @@ def run(tmp_path: Path) -> Iterator[str]:
     spool.forget(name)
 
 
-def write(run: str, destination: str, elements: list[Any], windows: FixedWindows | None = None) -> list[str]:
-    """Paths of the segments that elements became."""
+def packed(text: bytes) -> bytes:
+    """An element of one item."""
+    return pack_items("f", [(text, 0, "u", 0, 0)])
+
+
+def write(run: str, destination: str, elements: list[Any], windows: FixedWindows | None = None) -> list[Segment]:
+    """The segments that (shard, payload) pairs became."""
     with beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions([])) as pipeline:
-        items = pipeline | beam.Create(elements)
+        items = pipeline | beam.Create(elements) | beam.Map(lambda pair: (pair[0], packed(pair[1])))
         if windows is not None:
             items |= beam.WindowInto(windows)
-        items | beam.ParDo(WriteSegmentsFn(run, destination, SHARDS))
+        items | beam.ParDo(WriteSegmentsFn(run, destination, HEAD))
     opened = spool.of(run)
     opened.close(destination)
-    return list(opened.segments(destination))
+    taken = []
+    while segments := opened.take(destination):
+        taken += segments
+    return taken
 
 
-def items_of(paths: list[str]) -> list[bytes]:
-    return [packed for path in paths for group in gathered(path).values() for packed in group]
+def gathered(segment: Segment) -> dict[tuple[int, int], list[bytes]]:
+    """(window's start, shard) -> payloads."""
+    head, elements = read_segment(segment.path)
+    assert head == HEAD
+    groups: dict[tuple[int, int], list[bytes]] = {}
+    for start, shard, data in elements:
+        groups.setdefault((start, shard), []).extend(item[0] for item in unpack_items(data)[1])
+    return groups
+
+
+def payloads(segments: list[Segment]) -> list[bytes]:
+    return [payload for segment in segments for group in gathered(segment).values() for payload in group]
 
 
 def test_shards_beyond_the_destinations_are_parts_with_segments_of_their_own(run: str) -> None:
     elements = [(n, b"%d" % n) for n in range(3 * SHARDS)]
-    segments = [gathered(path) for path in write(run, "teak", elements)]
-    assert [{shard: packed for (_, shard), packed in groups.items()} for groups in segments] == [
+    segments = write(run, "teak", elements)
+    assert [{shard: held for (_, shard), held in gathered(segment).items()} for segment in segments] == [
         {shard: [b"%d" % (part * SHARDS + shard)] for shard in range(SHARDS)} for part in range(3)
     ]
+    assert [(one.items, one.records) for one in segments] == [(SHARDS, SHARDS)] * 3
 
 
 def test_a_segment_is_gathered_by_shard_each_in_order(run: str) -> None:
     elements = [(n % 5, b"%d" % n * (n % 300)) for n in range(200)]
     back: dict[int, list[bytes]] = {}
-    for path in write(run, "teak", elements):
-        for (_, shard), packed in gathered(path).items():
-            back.setdefault(shard, []).extend(packed)
-    assert back == {shard: [packed for own, packed in elements if own == shard] for shard in range(5)}
+    for segment in write(run, "teak", elements):
+        for (_, shard), held in gathered(segment).items():
+            back.setdefault(shard, []).extend(held)
+    assert back == {shard: [payload for own, payload in elements if own == shard] for shard in range(5)}
 
 
 @pytest.mark.parametrize("start_ms", [0, 1, -1, -60_000, 1_700_000_000_100, 1_700_000_000_007, 253_402_300_799_999])
 def test_a_windows_start_comes_back_exactly(run: str, start_ms: int) -> None:
     start = Timestamp(micros=start_ms * 1000)
-    (path,) = write(run, "teak", [TimestampedValue((3, b"items"), start)], FixedWindows(Duration(micros=1000)))
-    assert gathered(path) == {(start_ms * 1000, 3): [b"items"]}
+    (segment,) = write(run, "teak", [TimestampedValue((3, b"items"), start)], FixedWindows(Duration(micros=1000)))
+    assert gathered(segment) == {(start_ms * 1000, 3): [b"items"]}
 
 
 def test_windows_of_a_shard_stay_apart(run: str) -> None:
     elements = [TimestampedValue((n % 2, b"%d" % n), Timestamp(micros=n * 1000)) for n in range(8)]
-    (path,) = write(run, "teak", elements, FixedWindows(Duration(micros=4000)))
-    assert gathered(path) == {
+    (segment,) = write(run, "teak", elements, FixedWindows(Duration(micros=4000)))
+    assert gathered(segment) == {
         (0, 0): [b"0", b"2"],
         (0, 1): [b"1", b"3"],
         (4000, 0): [b"4", b"6"],
@@ -84,21 +109,21 @@ def test_windows_of_a_shard_stay_apart(run: str) -> None:
 
 def test_segments_end_at_their_size(run: str) -> None:
     elements = [(0, b"x" * 300) for _ in range(10)]
-    assert [len(items_of([path])) for path in write(run, "teak", elements)] == [4, 4, 2]
+    assert [len(payloads([segment])) for segment in write(run, "teak", elements)] == [4, 4, 2]
 
 
 def test_an_element_larger_than_a_segment_travels_whole(run: str) -> None:
     big = os.urandom(1 << 20)
-    paths = write(run, "teak", [(1, b"small"), (2, big), (3, b"small")])
-    assert items_of(paths) == [b"small", big, b"small"]
-    assert len(paths) == 2
+    segments = write(run, "teak", [(1, b"small"), (2, big), (3, b"small")])
+    assert payloads(segments) == [b"small", big, b"small"]
+    assert len(segments) == 2
 
 
 def test_destinations_have_their_own_segments(run: str) -> None:
     first = write(run, "teak", [(0, b"t")])
     second = write(run, "swrve", [(0, b"s")])
-    assert items_of(first) == [b"t"]
-    assert items_of(second) == [b"s"]
+    assert payloads(first) == [b"t"]
+    assert payloads(second) == [b"s"]
 
 
 def test_nothing_written_is_no_segment(run: str, tmp_path: Path) -> None:
@@ -106,16 +131,53 @@ def test_nothing_written_is_no_segment(run: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_segment_that_was_cut_off_is_told(run: str) -> None:
+    (segment,) = write(run, "teak", [(0, b"payload")])
+    whole = Path(segment.path).read_bytes()
+    Path(segment.path).write_bytes(whole[:-3])
+    with pytest.raises(ValueError, match="cut off"):
+        list(read_segment(segment.path)[1])
+    Path(segment.path).write_bytes(b"something else")
+    with pytest.raises(ValueError, match="no segment"):
+        read_segment(segment.path)
+
+
+def test_items_under_another_number_of_shards() -> None:
+    items = [(b"%d" % n, 0, f"u{n}", n, n) for n in range(100)]
+    again = list(shard_again(iter([Element(NO_WINDOW, 3, pack_items("f", items))]), 7))
+    assert sorted(item for one in again for item in unpack_items(one.packed)[1]) == sorted(items)
+    for one in again:
+        assert {zlib.crc32(item[2].encode()) % 7 for item in unpack_items(one.packed)[1]} == {one.shard}
+
+
+def test_models_of_a_segment_that_the_destination_has_no_longer() -> None:
+    head = Head(["event", "user", "iap"], ["swrve/event", "swrve/user", "swrve/iap"], 16)
+    schemas = {"user": "swrve/user", "event": "swrve/single_event"}
+    assert translation(head, ("user", "event"), schemas) == [None, 0, None]
+
+
+def named(name: str, size: int) -> Segment:
+    return Segment(1, 0, name, size, 1, 1)
+
+
 def test_segments_are_handed_over_while_more_are_written(tmp_path: Path) -> None:
-    opened = Spool(str(tmp_path), 10)
-    got: list[str] = []
-    reader = threading.Thread(target=lambda: got.extend(opened.segments("teak")))
-    reader.start()
+    opened = Spool(str(tmp_path), 2)
+    got: list[list[str]] = []
+
+    def read() -> None:
+        while taken := opened.take("teak"):
+            got.append([one.path for one in taken])
+
     for name in "abc":
-        opened.add("teak", name, 1)
+        opened.add("teak", named(name, 1))
+    reader = threading.Thread(target=read)
+    reader.start()
+    opened.add("teak", named("d", 5))
     opened.close("teak")
     reader.join(5)
-    assert got == ["a", "b", "c"]
+    # As many at a time as fit into memory together; one that is larger comes alone.
+    assert got[0] == ["a", "b"]
+    assert [name for names in got for name in names] == ["a", "b", "c", "d"]
 
 
 def test_writing_waits_while_too_much_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,12 +185,13 @@ def test_writing_waits_while_too_much_is_on_disk(tmp_path: Path, monkeypatch: py
     opened = Spool(str(tmp_path), 10)
     for name in ("first", "second"):
         (tmp_path / name).write_bytes(b"")
-    opened.add("teak", str(tmp_path / "first"), 90)
-    writer = threading.Thread(target=opened.add, args=("teak", str(tmp_path / "second"), 90))
+    first = named(str(tmp_path / "first"), 90)
+    opened.add("teak", first)
+    writer = threading.Thread(target=opened.add, args=("teak", named(str(tmp_path / "second"), 90)))
     writer.start()
     time.sleep(0.2)
     assert writer.is_alive()
-    opened.remove(str(tmp_path / "first"))
+    opened.finish("teak", [first], Tally(), {})
     writer.join(5)
     assert not writer.is_alive()
     assert not (tmp_path / "first").exists()

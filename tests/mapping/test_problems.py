@@ -156,5 +156,14 @@ def test_all_problems_at_once_each_in_its_own_file() -> None:
     ]
 
 
+def test_a_wrong_name_is_told_wherever_it_stands() -> None:
+    problems = problems_of(
+        "thing: {when: {event_typ: a}, fields: {text: $event_typ, any: $event_data.levl, id: $event_data.levl}}"
+    )
+    assert [problem.split(": ")[0] for problem in problems] == [
+        f"shipped.yaml:1:{column}" for column in (27, 46, 63, 85)
+    ]
+
+
 def test_an_override_of_a_shipped_model_that_is_not_sent_is_no_problem() -> None:
     assert problems_of("thing: {fields: {text: x}}\nother: {fields: {text: x}}", override="other: off") == []

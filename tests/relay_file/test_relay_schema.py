@@ -12,6 +12,7 @@ import pytest
 from pipelines import relay_file, relay_schema
 from transforms import located, vendors
 from transforms.located import Problems
+from transforms.mapping.tree import MODEL_KEYS
 
 HEAD = "source: {preset: canonical}\ndestinations:\n"
 TEAK = "credentials: {game_id: a, secret_key: env:X}"
@@ -36,6 +37,8 @@ GOOD = [
     HEAD + f"  teak: {{{TEAK}, rate: 6000/m, retry: {{for: 1h30m}}, timeout: {{connect: 1s, total: 5s}}, shards: 8}}",
     HEAD + f"  teak: {{{TEAK}, retry: {{for: 0}}, rate: unlimited, models: [event], gzip: false}}",
     HEAD + f"  teak: {{{TEAK}, map: {{event: {{when: {{event_type: login}}, fields: {{user_id: $user_id, value: null}}}}}}}}",
+    HEAD + f"  teak: {{{TEAK}, map: {{event: {{drop: [{{when: {{event_type: a}}, reason: b}}], reject: [{{when: {{event_type: c}}, reason: d}}]}}}}}}",
+    HEAD + "  12traits: {credentials: {api_key: env:X}, models: [playfab], map: {playfab: {fields: $record}}}",
     HEAD + f"  teak: {{{TEAK}, map: {{event: off}}, url: http://127.0.0.1:9000/teak}}",
     HEAD + "  swrve: {credentials: {app_id: 123, identity_secret_key: env:X}, region: eu, user_initiated: false, send: single}",
     HEAD + "  parcelvoy: {credentials: {api_key: env:X}, gzip: true, batch: {items: 5000}, models: [event, identify]}",
@@ -82,6 +85,13 @@ def test_editor_and_loader_refuse(text: str) -> None:
     with pytest.raises(Problems):
         relay_file.loads(text.encode(), "relay.yaml")
     assert not editor().is_valid(located.parse(text, "relay.yaml").plain())
+
+
+def test_every_key_of_a_models_mapping_is_described() -> None:
+    definitions = json.loads(Path(relay_schema.PATH).read_text(encoding="utf-8"))["definitions"]
+    for definition in definitions.values():
+        for model in definition["properties"]["map"]["properties"].values():
+            assert tuple(model["anyOf"][1]["properties"]) == MODEL_KEYS
 
 
 def test_every_vendor_model_option_and_credential_is_described() -> None:

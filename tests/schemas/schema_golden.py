@@ -323,13 +323,13 @@ GOLDEN: dict[str, Golden] = {
         ],
     ),
     "swrve/single_session_start": Golden(
-        [{"swrve_payload": '{"optional_key":"optional_value"}', "app_version": "1.00"}, {}],
+        [{"swrve_payload": {"optional_key": "optional_value"}, "app_version": "1.00"}, {}],
         [({"app_version": 1}, "app_version")],
     ),
-    "swrve/single_session_end": Golden([{"app_version": "1.00"}], [({"swrve_payload": {}}, "swrve_payload")]),
+    "swrve/single_session_end": Golden([{"app_version": "1.00"}], [({"swrve_payload": "{}"}, "swrve_payload")]),
     "swrve/single_event": Golden([{"name": "winning"}], [({}, "name"), ({"name": "level up"}, "name")]),
     "swrve/single_purchase": Golden(
-        [{"item": "shield_2", "cost": 5, "currency": "gems", "quantity": 1, "swrve_payload": '{"level":1}'}],
+        [{"item": "shield_2", "cost": 5, "currency": "gems", "quantity": 1, "swrve_payload": {"level": 1}}],
         [({**PURCHASE, "cost": "100"}, "cost"), (_without(PURCHASE, "item"), "item")],
     ),
     "swrve/single_iap": Golden(

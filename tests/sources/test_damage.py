@@ -327,7 +327,7 @@ def test_an_empty_file(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     for content in (b"", b"\n\n", b"\xef\xbb\xbf") if name != "container.avro" else (b"",):
         path.write_bytes(content)
-        assert decoded(whole(path)) == ([], [], [])
+        assert decoded(whole(path))[:3] == ([], [], [])
 
 
 def test_arrays_that_are_empty_several_or_not_closed(tmp_path: Path) -> None:

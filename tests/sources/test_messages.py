@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from transforms.originals import GONE, originals
 from transforms.read import Layout, Part, Read, chunks, split_file
 from transforms.sources.files import Corrupt
 from transforms.sources.messages import (
-    MAX_MESSAGE_RECORDS,
     Message,
     blocks,
     pack_messages,
@@ -70,11 +70,11 @@ def test_the_file_knows_its_subscription(path: Path, tmp_path: Path) -> None:
         subscription_of(str(tmp_path / "other"))
 
 
-def test_blocks_are_bounded_in_records_however_well_they_are_compressed() -> None:
-    zipped = [Message(b"\x1f\x8b" + bytes(5000), {}, str(i)) for i in range(10)]
-    assert [len(group) for group in blocks(zipped)] == [4, 4, 2]
-    long = [Message(bytes(MAX_MESSAGE_RECORDS * 2), {}, str(i)) for i in range(3)]
-    assert [len(group) for group in blocks(long)] == [1, 1, 1]
+def test_blocks_are_bounded_in_what_they_hold_decompressed() -> None:
+    zipped = [Message(gzip.compress(bytes(50_000)), {}, str(i)) for i in range(10)]
+    assert [len(group) for group in blocks(zipped)] == [3, 3, 3, 1]
+    assert [len(group) for group in blocks(messages_of([b""] * 10_000))] == [4096, 4096, 1808]
+    assert [len(group) for group in blocks(messages_of([bytes(1 << 20)] * 3))] == [1, 1, 1]
     assert list(blocks([])) == []
 
 

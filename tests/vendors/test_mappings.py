@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from typing import Any
 
@@ -171,10 +172,10 @@ GOLDEN: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     ("swrve", {}, event("identify"), {"user": {"type": "user", "time": TIME, "attributes": {}}}),
     # Swrve, in single calls
     ("swrve", {"send": "single"}, LOGIN, {"session_start": {"app_version": "1.2.3", "swrve_payload":
-        '{"platform":"ios","country":"DE","language":"de-DE","level":7}'}}),
+        {"platform": "ios", "country": "DE", "language": "de-DE", "level": 7}}}),
     ("swrve", {"send": "single"}, event("session_end", app_version="1"), {"session_end": {"app_version": "1"}}),
     ("swrve", {"send": "single"}, LEVEL_UP, {"event": {"name": "level_up", "app_version": "1.2.3", "swrve_payload":
-        '{"level":7,"character":"mage","zone":"{\\"x\\":1}","ok":"true"}'}}),
+        {"level": 7, "character": "mage", "zone": '{"x":1}', "ok": "true"}}}),
     ("swrve", {"send": "single"}, SPEND, {"purchase": {"item": "sword", "cost": 10, "quantity": 3, "currency": "gold"}}),
     ("swrve", {"send": "single"}, REAL, {"iap": {"product_id": "com.gems.1", "cost": 9.99, "local_currency": "USD",
                                                  "quantity": 1, "app_store": "unknown_store"}}),
@@ -233,11 +234,48 @@ def test_what_data_normally_lacks_is_dropped_and_counted(slug: str, record: dict
     assert reasons(mapped(slug, record, {})) == ([reason], [])
 
 
+def test_swrves_user_list_is_updated_by_its_own_event() -> None:
+    record = event("Swrve.user_tag_update", params={"action": "add", "tag_name": "vip"})
+    payload = {"action": "add", "tag_name": "vip"}
+    assert payloads("swrve", record)["event"] | {"time": 0} == {
+        "type": "event", "time": 0, "name": "Swrve.user_tag_update", "payload": payload,
+    }  # fmt: skip
+    assert payloads("swrve", record, send="single")["event"] == {
+        "name": "Swrve.user_tag_update", "swrve_payload": payload,
+    }  # fmt: skip
+
+
+ADDRESSES = [
+    "203.0.113.7", "0.0.0.0", "255.255.255.255", "256.1.1.1", "01.2.3.4", "1.2.3", "1.2.3.4.5", "1.2.3.4.", "unknown", "", "::", "::1",
+    "fe80::1", "2001:db8:1:2:3:4:5:6", "1::3:4:5:6:7:8", "1:2:3:4:5:6:7", "1::2::3", ":::", "1:2:3:4:5:6:7:8:9", "::12345", "g::1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_teak_gets_addresses_only(address: str) -> None:
+    try:
+        ipaddress.ip_address(address)
+        sent = {"client_ip": address}
+    except ValueError:
+        sent = {}
+    payload = payloads("teak", event("spin", ip=address))["event"]
+    assert payload == {"user_id": "u1", "action_type": "spin", **sent}
+
+
 @pytest.mark.parametrize(
     ("slug", "options", "record", "part"),
     [
         ("swrve", {}, event("login", user_id="ann@example.com"), "e-mail"),
         ("swrve", {}, event("identify", user_id="ann@example.com"), "e-mail"),
+        *(("swrve", {"send": send}, event(name, user_id="", event_data={"currency": "g", "amount": 1.0, "item_id": "a"}),
+           "user_id is empty")
+          for send in ("batch", "single")
+          for name in ("login", "logout", "spin", "spend_virtual_currency", "earn_virtual_currency")),
+        *(("swrve", {"send": send}, event("Swrve.user_tag_update", params=params), "params.action")
+          for send in ("batch", "single")
+          for params in ({}, {"action": "add"}, {"action": "put", "tag_name": "vip"})),
+        ("swrve", {"send": "single"}, event("level_up", params={f"k{n}": n for n in range(501)}), "swrve_payload"),
+        ("12traits", {}, event("login", register_date="2023-02-29"), "register_date"),
         ("swrve", {"illegal_names": "reject"}, event("boss fight"), "name"),
         ("swrve", {"send": "single", "illegal_names": "reject"}, event("boss fight"), "name"),
         ("swrve", {}, event("spend_virtual_currency", event_data={"currency": "g", "amount": 10, "quantity": 3,

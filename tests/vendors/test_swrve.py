@@ -30,7 +30,7 @@ BATCH_FORM = {
 
 SINGLE_FORM = {
     "session_start": (
-        b'{"swrve_payload":"{\\"paid\\":\\"false\\"}"}',
+        b'{"swrve_payload":{"paid":"false"}}',
         b"&swrve_payload=%7B%22paid%22%3A%22false%22%7D",
     ),
     "session_end": (b"{}", b""),

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from transforms.deliver.pace import SharedPace
 
 MARGIN = 0.93
 """Share of a rate that is used: requests leave evenly spaced, and the network moves them together a little."""
+
+CATCH_UP = 0.5
+"""Share of what the margin leaves that may leave closer together, after a time in which nothing could be sent."""
 
 
 class Halt(NamedTuple):
@@ -18,7 +24,10 @@ class Halt(NamedTuple):
 
 
 class Gate:
-    """The pace of one destination in this process. Times are of time.monotonic(), in seconds."""
+    """The pace of one destination in this process, and once `share` was called its part in that of all processes here.
+
+    Times are of time.monotonic(), in seconds.
+    """
 
     def __init__(self, rate: float | None, shards: int) -> None:
         self.halt: Halt | None = None
@@ -29,13 +38,30 @@ class Gate:
         """Items rejected or undelivered so far, for progress displays only."""
         self._interval = 1 / (rate * MARGIN) if rate else 0.0
         # How many requests may catch up when the process was late, so that a busy machine still uses the rate. With
-        # the one that starts a second and those spaced over it, they are never more than the rate.
-        self._late = max(0.0, rate * (1 - MARGIN) - 1) if rate else 0.0
+        # the one that starts a second and those spaced over it, they are always fewer than the rate: the rest is for
+        # those that come closer together than they left.
+        self._late = max(0.0, rate * (1 - MARGIN) - 1) * CATCH_UP if rate else 0.0
         self._shards = shards
         self._active = 0
         self._next = 0.0
         self._not_before = 0.0
+        self._shared: SharedPace | None = None
         self._lock = threading.Lock()
+
+    def share(self, vendor: str, url: str, credentials: Mapping[str, str]) -> None:
+        """From now on the pace is kept together with every process of this user on this machine that sends to the
+        same URL with the same credentials, and with every other gate of this process that does. Without a rate there
+        is nothing to keep, and no file is touched; done once, it is done."""
+        with self._lock:
+            if self._interval and self._shared is None:
+                self._shared = SharedPace(vendor, url, credentials)
+
+    def close(self) -> None:
+        """Shares no more."""
+        with self._lock:
+            if self._shared is not None:
+                self._shared.close()
+                self._shared = None
 
     def enter(self, shards: int) -> None:
         """Shards come to this process: its share of the fleet's rate grows by theirs.
@@ -59,16 +85,25 @@ class Gate:
                 return self._not_before - now
             if now < self._next:
                 return self._next - now
+            # What may catch up is a share too, so it takes the fleet's interval.
+            late = self._late * self._interval
+            if self._shared is not None:
+                # Together the processes of this machine may use the whole rate. Which part of it each of them may use
+                # is not decided there, so a share is never taken of a share.
+                wait = self._shared.claim(self._interval, late)
+                if wait:
+                    return wait
             # A process that holds half of the shards sends at half of the rate: the fleet together keeps it.
             interval = self._interval * self._shards / max(1, min(self._active, self._shards))
-            # What may catch up is a share too, so it takes the fleet's interval.
-            self._next = max(self._next, now - self._late * self._interval) + interval
+            self._next = max(self._next, now - late) + interval
             return 0.0
 
     def pause(self, until: float) -> None:
-        """The vendor asked for a pause: nobody sends before then."""
+        """The vendor asked for a pause: nobody sends before then, also no process that shares this pace."""
         with self._lock:
             self._not_before = max(self._not_before, until)
+            if self._shared is not None:
+                self._shared.pause(until)
 
     def succeeded(self, now: float, items: int) -> None:
         """A request was taken."""
@@ -99,4 +134,4 @@ def forget(run: str) -> None:
     """Drops the gates of a finished run."""
     with _gates_lock:
         for key in [key for key in _gates if key[0] == run]:
-            del _gates[key]
+            _gates.pop(key).close()

@@ -2,29 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from transforms import spool
-from transforms.deliver.sink import FAILED, Delivered, SinkFn
+from transforms import segments, spool
+from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
+from transforms.deliver import journal, parking
+from transforms.deliver.gate import Gate
+from transforms.deliver.sender import Policy, Sender
+from transforms.deliver.sink import FAILED, Delivered, Group, SinkFn
 from transforms.destination import Destination
+from transforms.elements import Item, Origin
+from transforms.ledger_reader import Segment
+from transforms.tally import Tally
+from transforms.vendors import get
+
+OTHER_FORM = (
+    "mapped by another relay file, into a form that the destination does not take now: playrelay replay maps it again"
+)
+
+
+class _Taken(NamedTuple):
+    """A segment in hand."""
+
+    slice: int
+    done: journal.Done
+    """What its journal says."""
+    models: list[int | None] | None
+    """Index of each of its models among the destination's now; None when they are the same."""
+    names: list[str]
+    """Its own models."""
 
 
 class DeliverSegmentsFn(SinkFn):
     """The sink over the spool, which has gathered each segment's items: what a shuffle does elsewhere.
 
-    In: one impulse. Out: as DeliverFn's, after each segment, until the destination's spool is closed. So all of a
-    destination's segments are one pipeline's work: building a pipeline costs as much as sending a small segment.
+    In: one impulse. Out: as DeliverFn's, after each taking of segments, until the destination's spool is closed. So all
+    of a destination's segments are one pipeline's work: building a pipeline costs as much as sending a small segment.
     """
 
+    def _open_sender(self, policy: Policy, pace: Gate) -> Sender:
+        to = self.destination
+        self._failed_before: list[Failed] = []
+        self._schemas = {name: model.schema for name, model in get(to.vendor).models_under(to.options).items()}
+        self._journal = journal.Journal() if spool.of(self.run).ledger is not None else None
+        return Sender(
+            get(to.vendor),
+            self._settings,
+            self.models,
+            policy,
+            pace,
+            self._journal,
+            parking.of(self.run, to.name),
+        )
+
     def process(self, _: bytes) -> Iterator[Any]:
-        """Sends segment after segment."""
+        """Sends segments as they come."""
         waiting = spool.of(self.run)
-        for path in waiting.segments(self.destination.name):
-            yield from self._send([(start, shard, packed) for (start, shard), packed in spool.gathered(path).items()])
-            waiting.remove(path)
+        while taken := waiting.take(self.destination.name):
+            tally, failed = self._deliver(taken)
+            whole = tally.delivered + tally.rejected + tally.undelivered == sum(one.items for one in taken)
+            if not whole:  # a halt; what has no outcome waits on disk, and its journal says the rest
+                return
+            waiting.finish(self.destination.name, taken, tally, failed)
+            if waiting.ledger is None:  # which has the sums otherwise
+                yield from self._outcomes(tally, [failure for own in failed.values() for failure in own])
+
+    def _deliver(self, taken: list[Segment]) -> tuple[Tally, dict[int, list[Failed]]]:
+        """Sends the items of segments that have no outcome yet. Returns the outcomes of all of them that have one:
+        figures, and by slice what was not delivered."""
+        self._before, self._failed_before = Tally(), []
+        self._taken: dict[int, _Taken] = {}
+        groups = self._groups(taken)
+        if self._journal is not None:
+            own = {
+                number: {now: index for index, now in enumerate(held.models) if now is not None}
+                for number, held in self._taken.items()
+                if held.models is not None
+            }
+            self._journal.open({one.number: one.path for one in taken}, own)
+        tally, failed = self._send(groups)
+        if self._journal is not None:
+            self._journal.close()
+        tally.add(self._before)
+        by_slice: dict[int, list[Failed]] = {}
+        for failure in (*self._failed_before, *failed):
+            by_slice.setdefault(self._taken[failure.segment].slice, []).append(failure)
+        return tally, by_slice
+
+    def _groups(self, taken: Iterable[Segment]) -> list[Group]:
+        groups: dict[tuple[int, int], list[tuple[int, bytes]]] = {}
+        shards = self.destination.shards
+        for segment in taken:
+            head, elements = segments.read_segment(segment.path)
+            models = segments.translation(head, self.models, self._schemas)
+            as_now = models == list(range(len(models)))
+            done = journal.read(segment.path)
+            self._taken[segment.number] = _Taken(segment.slice, done, None if as_now else models, head.models)
+            for element in elements if head.shards == shards else segments.shard_again(elements, shards):
+                groups.setdefault((element.start, element.shard), []).append((segment.number, element.packed))
+        return [Group(start, shard, packed) for (start, shard), packed in groups.items()]
+
+    def _items(self, segment: int, packed: bytes) -> tuple[Origin, list[Item]]:
+        """Without the items that have their outcome already, or can never be sent as they are."""
+        origin, items = super()._items(segment, packed)
+        held = self._taken[segment]
+        if held.models is None and not held.done:
+            return origin, items
+        left = []
+        for item in items:
+            key = held.done.key(origin, item)
+            if key in held.done.delivered:
+                self._before.delivered += 1
+            elif key in held.done.failed:
+                self._count_failed(held.done.failure(key, item, origin, held.names))
+            else:
+                left.append(item)
+        if held.models is not None:
+            left = list(self._translated(held.models, held.names, origin, left))
+        return origin, left
+
+    def _translated(
+        self, models: Sequence[int | None], names: Sequence[str], origin: Origin, items: Iterable[Item]
+    ) -> Iterator[Item]:
+        """Items under the destination's models of now."""
+        for payload, model, user, time_ms, ref in items:
+            index = models[model]
+            if index is None:
+                failure = Failed(UNDELIVERED, OTHER_FORM, origin.source, ref, names[model], user, time_ms, payload)
+                self._count_failed(failure._replace(segment=origin.segment))
+            else:
+                yield payload, index, user, time_ms, ref
+
+    def _count_failed(self, failure: Failed) -> None:
+        self._failed_before.append(failure)
+        self._before.rejected += failure.outcome == REJECTED
+        self._before.undelivered += failure.outcome == UNDELIVERED
+        self._before.reasons[failure.reason] = self._before.reasons.get(failure.reason, 0) + 1
 
 
 class DeliverSegments(beam.PTransform):

@@ -16,8 +16,10 @@ from transforms.credentials import redact
 from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
 from transforms.deliver.connection import network_error, open_handle
 from transforms.deliver.gate import Gate, Halt
-from transforms.elements import Item
-from transforms.pack import TooLarge
+from transforms.deliver.journal import Journal
+from transforms.deliver.parking import Parking
+from transforms.destination import Destination
+from transforms.pack import SourcedItem, TooLarge
 from transforms.tally import Tally
 from transforms.vendors.base import (
     Answer,
@@ -38,9 +40,15 @@ from transforms.vendors.base import (
 GZIP_FROM = 1400
 """Bodies below a network packet's size gain nothing from gzip."""
 
+CONNECTIONS = 64
+"""Connections a worker opens to one destination at the most; there is never use for more than it has shards."""
+
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 30.0
 """Seconds between tries: they double from the first to the longest, with jitter."""
+
+GRACE = 5.0
+"""Seconds that requests on their way have to be answered when the sending is to stop and items can wait on disk."""
 
 
 class Policy(NamedTuple):
@@ -53,6 +61,11 @@ class Policy(NamedTuple):
     gzip: bool
     connections: int
     first_pause: float = FIRST_PAUSE
+
+    @classmethod
+    def of(cls, to: Destination) -> Policy:
+        """As the relay file sets a destination up."""
+        return cls(to.retry_s, to.connect_timeout_s, to.timeout_s, to.gzip, min(to.shards, CONNECTIONS))
 
 
 class _Send:
@@ -85,14 +98,30 @@ class Sender:
     """Sends batches, one request in flight a shard, and accounts for each item.
 
     `tally` and `failed` hold what became of the items since they were last taken.
+
+    models: in the order of the items' model index. journal: where outcomes are written down before the next request
+    leaves; with it, what a halt leaves unsent has no outcome and waits on disk. parking: makes items wait for a vendor
+    that is down, instead of giving them up.
     """
 
-    def __init__(self, vendor: Vendor, settings: Settings, models: Sequence[str], policy: Policy, gate: Gate) -> None:
+    def __init__(
+        self,
+        vendor: Vendor,
+        settings: Settings,
+        models: Sequence[str],
+        policy: Policy,
+        gate: Gate,
+        journal: Journal | None = None,
+        parking: Parking | None = None,
+    ) -> None:
         self.tally = Tally()
         self.failed: list[Failed] = []
+        self.models = models
+        self._journal = journal
+        self._parking = parking
+        self._cut_at: float | None = None
         self._vendor = vendor
         self._settings = settings
-        self._models = models
         self._policy = policy
         self._gate = gate
         keys = settings.credentials
@@ -121,6 +150,8 @@ class Sender:
         """Sends until every queued item has its outcome."""
         while self._queues:
             self.pump(wait=True)
+        if self._journal is not None:
+            self._journal.flush()
 
     def close(self) -> None:
         """Ends all connections."""
@@ -136,13 +167,17 @@ class Sender:
 
     def pump(self, wait: bool = False) -> None:
         """Starts what may start and takes what has come back; with `wait`, not before something happened."""
-        if self._gate.halt is not None:
-            self._abandon(self._gate.halt)
         now = time.monotonic()
+        if self._gate.halt is not None:
+            self._halted(self._gate.halt, now)
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[1])
         pause = 1.0
         while self._ready and self._idle:
+            if self._parking is not None:
+                pause = self._parking.wait(now, len(self._handles) - len(self._idle))
+                if pause:
+                    break
             pause = self._gate.claim(now)
             if pause:
                 break
@@ -171,7 +206,7 @@ class Sender:
                     return _Send(batch)
                 self._fail(
                     REJECTED,
-                    ((batch.item, batch.source),),
+                    ((batch.item, batch.origin),),
                     f"too large: {batch.size} bytes alone in a request, {batch.limit} are allowed",
                 )
             queue.popleft()
@@ -237,7 +272,10 @@ class Sender:
                 self._finish(handle, Answer(0, b""), f"network: {network_error(code, message)}")
             finished += len(done) + len(failed)
             if not left:
-                return finished
+                break
+        if finished and self._journal is not None:
+            self._journal.flush()
+        return finished
 
     def _release(self, curl: pycurl.Curl) -> _Handle:
         self._multi.remove_handle(curl)
@@ -260,9 +298,11 @@ class Sender:
                 answer, verdict = shown, self._vendor.read(shown, batch)
         now = time.monotonic()
         ready = True
+        if self._parking is not None and not isinstance(verdict, Retry | Stop):
+            self._parking.release()
         match verdict:
             case Delivered():
-                self.tally.delivered += len(batch.items)
+                self._delivered(batch.items)
                 self._gate.succeeded(now, len(batch.items))
             case Partial(rejected, again):
                 ready = self._part(send, shard, rejected, again, answer, now)
@@ -273,8 +313,15 @@ class Sender:
             case Reject(reason):
                 self._fail(REJECTED, batch.items, reason, answer)
             case Stop(key, reason):
-                self._gate.stop(Halt(reason, key))
-                self._fail(UNDELIVERED, batch.items, reason, answer)
+                if self._parking is not None:
+                    self._park(Halt(reason, key), send, shard, answer, now)
+                    ready = False
+                elif self._journal is not None:
+                    self._gate.stop(Halt(reason, key))
+                    self._queues[shard].appendleft(send)
+                else:
+                    self._gate.stop(Halt(reason, key))
+                    self._fail(UNDELIVERED, batch.items, reason, answer)
         if ready:
             self._ready.append(shard)
 
@@ -293,10 +340,11 @@ class Sender:
         for index, reason in rejected.items():
             self._fail(REJECTED, (batch.items[index],), reason, answer)
         left = [index for index in again if index not in rejected]
-        taken = len(batch.items) - len(rejected) - len(left)
-        self.tally.delivered += taken
+        waiting = set(left)
+        taken = [pair for index, pair in enumerate(batch.items) if index not in rejected and index not in waiting]
+        self._delivered(taken)
         if taken or not left:
-            self._gate.succeeded(now, taken)
+            self._gate.succeeded(now, len(taken))
         if not left:
             return True
         rest = _Send(_some(batch, left), send.attempts, send.failing_since or send.started)
@@ -305,6 +353,9 @@ class Sender:
     def _retry(self, send: _Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
         """Puts a batch back for later, or gives it up. Returns whether the shard may go on at once."""
         send.failing_since = send.failing_since or send.started
+        if self._parking is not None and self._parking.halt is not None:
+            self._park(Halt(reason), send, shard, answer, now)
+            return False
         pause = min(LONGEST_PAUSE, self._policy.first_pause * 2 ** min(send.attempts - 1, 16)) * random.uniform(
             0.5, 1.0
         )
@@ -314,16 +365,31 @@ class Sender:
         if left <= 0 or pause > left:
             # No figures of this batch's own: the report counts equal reasons.
             reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`"
-            self._fail(UNDELIVERED, send.batch.items, reason, answer)
-            if self._gate.last_success < send.failing_since:
-                # Nothing at all was taken while this batch was tried: the vendor is down, not the batch at fault.
+            # Nothing at all was taken while this batch was tried: the vendor is down, not the batch at fault.
+            down = self._gate.last_success < send.failing_since
+            if down and self._parking is not None:
+                self._park(Halt(reason), send, shard, answer, now)
+                return False
+            if down:
                 self._gate.stop(Halt(reason))
+            if down and self._journal is not None:
+                self._queues[shard].appendleft(send)
+            else:
+                self._fail(UNDELIVERED, send.batch.items, reason, answer)
             return True
         if answer.retry_after:
             self._gate.pause(now + answer.retry_after)
         self._queues[shard].appendleft(send)
         heapq.heappush(self._later, (now + pause, shard))
         return False
+
+    def _park(self, halt: Halt, send: _Send, shard: int, answer: Answer, now: float) -> None:
+        """Keeps a batch for a vendor that is down: it is the first to go out again."""
+        assert self._parking is not None
+        self._parking.park(halt, now, answer.retry_after)
+        send.failing_since = 0.0
+        self._queues[shard].appendleft(send)
+        self._ready.appendleft(shard)
 
     def _split(self, send: _Send, shard: int, reason: str, answer: Answer) -> None:
         """Halves a batch of which something was not acceptable; a single item is rejected."""
@@ -336,34 +402,61 @@ class Sender:
         queue.appendleft(_Send(_some(batch, range(count // 2, count))))
         queue.appendleft(_Send(_some(batch, range(count // 2))))
 
-    def _fail(self, outcome: str, items: Iterable[tuple[Item, str]], reason: str, answer: Answer | None = None) -> None:
+    def _delivered(self, items: Sequence[SourcedItem]) -> None:
+        self.tally.delivered += len(items)
+        if items and self._journal is not None:
+            self._journal.delivered(items)
+
+    def _fail(self, outcome: str, items: Sequence[SourcedItem], reason: str, answer: Answer | None = None) -> None:
         status = answer.status if answer else 0
         text = excerpt(answer.body) if answer else ""
-        before = len(self.failed)
-        models = self._models
+        models = self.models
         self.failed.extend(
-            Failed(outcome, reason, source, ref, models[model], user, time_ms, payload, status, text)
-            for (payload, model, user, time_ms, ref), source in items
-        )
-        number = len(self.failed) - before
+            Failed(
+                outcome, reason, origin.source, ref, models[model], user, time_ms, payload, status, text,
+                segment=origin.segment,
+            )
+            for (payload, model, user, time_ms, ref), origin in items
+        )  # fmt: skip
+        number = len(items)
         if outcome == REJECTED:
             self.tally.rejected += number
         else:
             self.tally.undelivered += number
         self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + number
         self._gate.failed += number
+        if self._journal is not None:
+            self._journal.failed(outcome, reason, status, text, items)
 
-    def _abandon(self, halt: Halt) -> None:
-        """Nothing more is sent: what is queued and not in flight is undelivered."""
+    def _halted(self, halt: Halt, now: float) -> None:
+        """Nothing more is sent: what is queued and not in flight waits on disk, or is undelivered."""
         flying = {handle.shard for handle in self._handles.values() if handle.send is not None}
         for shard in list(self._queues):
-            while (send := self._next(shard)) is not None:
-                self._fail(UNDELIVERED, send.batch.items, f"not sent, as the destination stopped: {halt.reason}")
+            if self._journal is None:
+                while (send := self._next(shard)) is not None:
+                    self._fail(UNDELIVERED, send.batch.items, f"not sent, as the destination stopped: {halt.reason}")
+            else:
+                del self._queues[shard]
+                self._gate.leave(1)
             if shard in flying:
                 self._queues[shard] = deque()
                 self._gate.enter(1)
         self._ready.clear()
         self._later.clear()
+        if self._journal is not None and flying:
+            self._cut_at = self._cut_at or now + GRACE
+            if now >= self._cut_at:
+                self._cut()
+
+    def _cut(self) -> None:
+        """Waits no longer for answers. What these requests held is sent again the next time."""
+        for curl, handle in self._handles.items():
+            if handle.send is not None:
+                self._release(curl)
+                handle.send = None
+                handle.answer.clear()
+        self._gate.leave(len(self._queues))
+        self._queues.clear()
 
 
 def _some(batch: Batch, indexes: Iterable[int]) -> Batch:

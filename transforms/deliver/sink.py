@@ -6,24 +6,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.transforms.window import FixedWindows, GlobalWindow, GlobalWindows
+from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.timestamp import Duration
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.credentials import resolve_all
-from transforms.deliver.gate import gate
+from transforms.dead_letter import Failed
+from transforms.deliver.gate import Gate, gate
 from transforms.deliver.sender import Policy, Sender
 from transforms.destination import Destination
-from transforms.elements import unpack_items
+from transforms.elements import Item, Origin, unpack_items
 from transforms.pack import Packing, TooLarge, in_time_order, pack
+from transforms.segments import start_of
 from transforms.tally import Tally
 from transforms.vendors import base, get
 
 QUEUED_BYTES = 64 << 20
 """Bytes of items a bundle may queue before sending has to make room."""
-
-CONNECTIONS = 64
-"""Connections a worker opens to one destination at the most; there is never use for more than it has shards."""
 
 FAILED = "failed"
 """Tag of the output that carries items without delivery."""
@@ -58,6 +57,16 @@ def packing_of(destination: Destination, settings: base.Settings, models: Iterab
     )
 
 
+class Group(NamedTuple):
+    """Items of one shard and window."""
+
+    start: int
+    """Window's start; the same for all without windows."""
+    shard: int
+    packed: list[tuple[int, bytes]]
+    """(number of the segment they are from, packed items)."""
+
+
 class SinkFn(beam.DoFn):
     """Base of the sinks: what every sink does once it has a shard's items."""
 
@@ -70,34 +79,44 @@ class SinkFn(beam.DoFn):
     def setup(self) -> None:
         """Resolves the references and opens the sender."""
         to = self.destination
-        settings = settings_of(to)
-        self._packing = packing_of(to, settings, self.models)
-        policy = Policy(to.retry_s, to.connect_timeout_s, to.timeout_s, to.gzip, min(to.shards, CONNECTIONS))
-        self._sender = Sender(
-            get(to.vendor), settings, self.models, policy, gate(self.run, to.name, to.rate, to.shards)
-        )
+        self._settings = settings_of(to)
+        self._packing = packing_of(to, self._settings, self.models)
+        pace = gate(self.run, to.name, to.rate, to.shards)
+        pace.share(to.vendor, self._settings.url, self._settings.credentials)
+        self._sender = self._open_sender(Policy.of(to), pace)
 
-    def _send(self, grouped: list[tuple[int, int, list[bytes]]]) -> Iterator[Any]:
-        """Sends (window's start, shard, packed items): the windows of a shard one after the other, the shards side by
-        side. Empties the list, and gives the outcomes once every item has its own."""
+    def _open_sender(self, policy: Policy, pace: Gate) -> Sender:
+        return Sender(get(self.destination.vendor), self._settings, self.models, policy, pace)
+
+    def _send(self, grouped: list[Group]) -> tuple[Tally, list[Failed]]:
+        """Sends groups: the windows of a shard one after the other, the shards side by side. Empties the list, and
+        gives the outcomes."""
         sender = self._sender
         assert sender is not None
-        grouped.sort(key=lambda group: group[0])
-        for _, shard, packed in grouped:
-            sender.put(shard, self._batches(packed))
+        grouped.sort(key=lambda group: group.start)
+        for group in grouped:
+            sender.put(group.shard, self._batches(group.packed))
         grouped.clear()
         sender.drain()
-        tally, failed = sender.tally, sender.failed
+        outcomes = sender.tally, sender.failed
         sender.tally, sender.failed = Tally(), []
+        return outcomes
+
+    def _outcomes(self, tally: Tally, failed: list[Failed]) -> Iterator[Any]:
         yield self.destination.name, tally
         if failed:
             yield beam.pvalue.TaggedOutput(FAILED, (self.destination.name, failed))
 
-    def _batches(self, packed: list[bytes]) -> Iterator[base.Batch | TooLarge]:
+    def _batches(self, packed: list[tuple[int, bytes]]) -> Iterator[base.Batch | TooLarge]:
         # A generator, so that items are taken apart when their shard's turn comes and freed when it is over.
-        chunks = [unpack_items(data) for data in packed]
+        chunks = [self._items(segment, data) for segment, data in packed]
         packed.clear()
         yield from pack(in_time_order(chunks), self._packing)
+
+    def _items(self, segment: int, packed: bytes) -> tuple[Origin, list[Item]]:
+        """What is to be sent of packed items; `segment`: number of the segment that they are from, 0 for none."""
+        source, items = unpack_items(packed)
+        return Origin(source, segment), items
 
     def teardown(self) -> None:
         """Closes the connections."""
@@ -115,19 +134,18 @@ class DeliverFn(SinkFn):
 
     def start_bundle(self) -> None:
         """Begins with nothing queued."""
-        self._grouped: list[tuple[int, int, list[bytes]]] = []
+        self._grouped: list[Group] = []
         self._queued = 0
 
     def process(self, element: tuple[int, Iterable[bytes]], window: Any = beam.DoFn.WindowParam) -> Iterator[Any]:
         """Queues a shard's items; sends when much is queued."""
-        shard, packed = element[0], list(element[1])
+        packed = [(0, data) for data in element[1]]
         self._window = window
-        start = 0 if isinstance(window, GlobalWindow) else window.start.micros
-        self._grouped.append((start, shard, packed))
-        self._queued += sum(map(len, packed))
+        self._grouped.append(Group(start_of(window), element[0], packed))
+        self._queued += sum(len(data) for _, data in packed)
         if self._queued > QUEUED_BYTES:
             self._queued = 0
-            yield from self._send(self._grouped)
+            yield from self._outcomes(*self._send(self._grouped))
 
     def finish_bundle(self) -> Iterator[Any]:
         """Waits for every item's outcome."""
@@ -135,7 +153,7 @@ class DeliverFn(SinkFn):
             return
         # The outcomes of several windows go out in one of them, as an element must lie in a window of its kind.
         window = self._window
-        for value in self._send(self._grouped):
+        for value in self._outcomes(*self._send(self._grouped)):
             if isinstance(value, beam.pvalue.TaggedOutput):
                 yield beam.pvalue.TaggedOutput(value.tag, WindowedValue(value.value, window.max_timestamp(), (window,)))
             else:

@@ -123,14 +123,6 @@ def event_types(parts: Parts) -> tuple[str, ...]:
     return tuple(found)[:MAX_SPECIALISED]
 
 
-_COUNT = [
-    "if reason:",
-    "    filtered[reason] = filtered.get(reason, 0) + 1",
-    "else:",
-    "    count_untaken(filtered, event_type)",
-]
-
-
 def mentions_attributes(parts: Parts) -> bool:
     """Whether the mapping reads the messages' attributes."""
     roots = [*parts.hop_one.fields.values(), *(one.when for one in parts.hop_one.drop)]

@@ -230,6 +230,8 @@ class Emitter:
             found = self.assign(block, part, code, JSON)
         else:
             return self.problem(path.node, f"{operand.told or path.text} is {type_.words()}, which has no {part} in it")
+        if found.type.unknown:
+            return found  # told again wherever the path is used
         block.known[operand.code, part, last] = found
         if found.code not in self.stand_ins:
             block.known[operand.code, part, True] = found

@@ -20,7 +20,6 @@ PARSE_DIRECTIVES: Final = "YymdHIpMSfzjbBaA"
 OUTPUT_DIRECTIVES: Final = "YymdHIpMSfjbBaA"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_EPOCH_DAY: Final = _EPOCH.toordinal()
 _FIRST_MS: Final = -62_135_596_800_000
 _LAST_MS: Final = 253_402_300_799_999
 _CACHED: Final = 4096

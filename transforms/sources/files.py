@@ -72,6 +72,10 @@ def match(globs: Sequence[str]) -> list[File]:
 
 
 def _match_remote(pattern: str) -> dict[str, int]:
+    try:
+        FileSystems.get_filesystem(pattern)
+    except ValueError:  # what Beam raises for a scheme that it has no file system for
+        raise NoInput(f"{pattern}: nothing can be read from there; name files on disk or gs://…") from None
     matched = FileSystems.match([pattern])[0].metadata_list
     return {file.path: file.size_in_bytes for file in matched if not file.path.endswith("/")}
 

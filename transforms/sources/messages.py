@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from transforms.elements import MAX_CHUNK_RECORDS, Chunk
+from transforms.elements import Chunk
 from transforms.sources.files import Corrupt, Stream
 from transforms.sources.lines import BLOCK
 from transforms.sources.unreadable import unreadable_chunk
@@ -41,8 +41,10 @@ GZIP: Final = b"\x1f\x8b"
 
 MAX_MESSAGE_RECORDS: Final = 250_000
 """Records that one message may hold. Pub/Sub takes messages of up to 10 MB; compressed, they could hold any number."""
-_INFLATION: Final = 1032
-"""Bytes that a byte of gzip data can become at the most."""
+MAX_CONTENT: Final = 64 << 20
+"""Bytes that the data of a message may have when decompressed."""
+_BESIDE: Final = 32
+"""Bytes that a message counts beside its data, so that a chunk of empty ones is bounded too."""
 _MAX_BLOCK: Final = 256 << 20
 """Bytes of a block; a larger size is a sign of damage."""
 _HEAD: Final = struct.Struct("<II")
@@ -94,7 +96,8 @@ _TOLD: Final = frozenset((ENCODING, FORMAT))
 
 
 def pack_messages(messages: Sequence[Message]) -> bytes:
-    """The payload of a chunk; `blocks` says how many messages go into one."""
+    """The payload of a chunk. `blocks` says how many messages go into one, so that it has no more records than a
+    reference can tell apart."""
     given = [message[1] for message in messages]
     rest = _Rest(
         [attributes if attributes.__class__ is dict else dict(attributes) for attributes in given],
@@ -145,21 +148,23 @@ def _packed_lengths(data: Sequence[bytes]) -> bytes:
 
 
 def blocks(messages: Iterable[Message], size: int = BLOCK) -> Iterator[list[Message]]:
-    """The messages in groups of about `size` bytes of data, each of which makes one chunk: so few that no reference
-    of their records is too long, however well they are compressed."""
+    """The messages in groups of about `size` bytes of data, decompressed, each of which makes one chunk."""
     group: list[Message] = []
-    held = records = 0
+    held = 0
     for message in messages:
-        data = message[0]
-        most = len(data) * (_INFLATION if data[:2] == GZIP else 1) // 2 + 1
-        most = min(most, MAX_MESSAGE_RECORDS)
-        if group and (held >= size or records + most >= MAX_CHUNK_RECORDS):
+        if held >= size:
             yield group
-            group, held, records = [], 0, 0
+            group, held = [], 0
         group.append(message)
-        held, records = held + len(data), records + most
+        data = message[0]
+        held += _BESIDE + (size_inside(data) if data[:2] == GZIP else len(data))
     if group:
         yield group
+
+
+def size_inside(data: bytes) -> int:
+    """Bytes that gzip data may have when decompressed: as many as it says at its end (RFC 1952, ISIZE)."""
+    return max(len(data), min(int.from_bytes(data[-4:], "little"), MAX_CONTENT))
 
 
 def write_messages(path: str, name: str, messages: Iterable[Message]) -> int:

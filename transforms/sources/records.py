@@ -19,6 +19,7 @@ from transforms.sources import avro
 from transforms.sources.avro_records import BAD_RECORD, ReadRecords, compile_records
 from transforms.sources.delimited import is_blank, row_texts
 from transforms.sources.json_values import ARRAY, elements
+from transforms.sources.message_records import pieces
 from transforms.sources.messages import MESSAGES, Message, unpack_messages
 from transforms.sources.unreadable import UNREADABLE, read_unreadable
 
@@ -138,7 +139,8 @@ def avro_records(chunk: Chunk, codec: str, read: ReadRecords) -> Iterator[RawRec
 
 def _messages(chunk: Chunk) -> Iterator[RawRecord]:
     for message in unpack_messages(chunk.payload):
-        yield RawRecord(chunk.position, 0, message.data, message=message)
+        for number, piece in enumerate(pieces(message.data, message.attributes)):
+            yield RawRecord(chunk.position, 0, piece.text, piece.problem, None, message, number)
 
 
 def _unreadable(chunk: Chunk) -> Iterator[RawRecord]:

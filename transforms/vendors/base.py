@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from transforms.elements import Item
+from transforms.elements import Item, Origin
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ class Batch(NamedTuple):
     route: Route
     user: str
     """The user when the batch is by user, else the empty text."""
-    items: Sequence[tuple[Item, str]]
-    """(item, source of its record)."""
+    items: Sequence[tuple[Item, Origin]]
     parts: Sequence[bytes]
     """The items as they stand in the body."""
 

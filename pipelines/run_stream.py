@@ -1,0 +1,313 @@
+"""`playrelay stream`: a subscription, relayed on one machine until it is stopped.
+
+Beam's local runners acknowledge messages when they read them and let timers wait, so this is a loop of slices: pull,
+write down, map with a pipeline of its own, hand to the deliveries, acknowledge. docs/design.md tells why it survives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import threading
+import time
+from array import array
+from collections.abc import Sequence
+
+from google.api_core.exceptions import GoogleAPICallError
+
+from pipelines import display, outputs
+from pipelines.local import Run
+from pipelines.metrics import serving
+from pipelines.plan import Plan, check_credentials, make_plan
+from pipelines.relay_file import Relay
+from pipelines.run_files import begin, rarely_collecting, stopped_by_signals, write_report
+from pipelines.stream_display import watching_stream
+from transforms.deliver import parking
+from transforms.intake import Slice
+from transforms.ledger import Ledger
+from transforms.pull import Pulled, Puller, number_of
+from transforms.read import Read
+from transforms.report import DONE, NOT_BALANCED, Report
+from transforms.snapshot import DestinationState, Snapshot
+from transforms.sources.messages import Message, write_messages
+
+SLICE_MESSAGES = 100_000
+SLICE_BYTES = 64 << 20
+"""Most of a slice. When little comes, the age of its oldest message ends it."""
+
+DEFAULT_AGE_S = 1.0
+
+PATIENCE_S = 10.0
+"""Seconds after which what a vendor has not taken counts as parked: it waits in the ledger, not at Pub/Sub, so a slow
+vendor neither holds up acknowledgements nor lets leases pile up."""
+
+REMEMBER_S = 120.0
+"""Seconds for which acknowledged messages are known by their ids, as Pub/Sub may give them once more."""
+
+FORGET_S = 10.0
+"""Seconds between the forgettings."""
+
+ACKNOWLEDGE_S = 0.05
+"""Seconds between the looks at what may be acknowledged."""
+
+STOP_S = 1.5
+"""Seconds that the deliveries go on when the stream is stopped."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Pending:
+    """A slice whose messages are not acknowledged yet."""
+
+    def __init__(self) -> None:
+        self.pulled: list[Pulled] = []
+        self.durable_since: float | None = None
+        """Since when all that came of it is on disk; None: it is not."""
+
+
+class Stream:
+    """One stream. `run` returns when it is stopped, with the report."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, puller: Puller, dead_letters: str | None) -> None:
+        self.job = Run(plan, dead_letters=dead_letters, ledger=ledger, park=True)
+        self.stopping = threading.Event()
+        self.holding = ""
+        """Why nothing is pulled; empty when it is."""
+        self._plan = plan
+        self._ledger = ledger
+        self._puller = puller
+        ages = [to.batch.age_ms for to in plan.destinations if to.batch.age_ms is not None]
+        self._age_s = min(ages) / 1000 if ages else DEFAULT_AGE_S
+        self._pending: dict[int, _Pending] = {}
+        self._ids: dict[int, array[int]] = {}
+        """Slice -> numbers of its messages, while it is remembered."""
+        self._slices: dict[int, int] = {}
+        """Number of a message -> its slice."""
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        """Nothing more is acknowledged."""
+        self._forget_at = 0.0
+        self._errors: list[BaseException] = []
+
+    def run(self) -> Report:
+        """Relays until `stopping` is set. Raises what ended it otherwise."""
+        for number, acknowledged, ids in self._ledger.messages():
+            self._ids[number] = ids
+            self._slices.update(dict.fromkeys(ids, number))
+            if not acknowledged:
+                self._pending[number] = _Pending()
+                self._pending[number].durable_since = time.monotonic()
+        acknowledging = threading.Thread(target=self._acknowledge_on, name="acknowledge", daemon=True)
+        try:
+            with self.job as job:
+                self._puller.start()
+                acknowledging.start()
+                while not self.stopping.is_set():
+                    self._check()
+                    self._hold()
+                    self._next()
+                self._puller.stop()
+                self._let_finish()
+                job.interrupt()
+            self._done.set()
+            acknowledging.join()
+            # What was mapped is delivered or waits in the ledger: Pub/Sub need not keep it.
+            self._acknowledge(patience_s=0.0)
+        finally:
+            self._done.set()
+            self._puller.close()
+        return job.report
+
+    def snapshot(self) -> Snapshot:
+        """How it goes."""
+        job = self.job
+        return Snapshot(
+            seconds=time.monotonic() - job.started,
+            records=job.progress.records,
+            undecodable=job.undecodable,
+            slices=job.slices,
+            unacknowledged=self._puller.unacknowledged,
+            oldest_unacknowledged_s=self._puller.oldest_s,
+            holding=self.holding,
+            errors=self._puller.errors,
+            destinations=tuple(self._state(to.name) for to in self._plan.destinations),
+        )
+
+    def _state(self, name: str) -> DestinationState:
+        job = self.job
+        parked, waiting = parking.of(job.id, name), job.spool.waiting(name)
+        halt = parked.halt if parked else None
+        figures = job.spool.figures(name)
+        return DestinationState(
+            name,
+            "parked" if halt else "sending",
+            parking.words(halt) if halt else "",
+            figures.delivered,
+            figures.rejected,
+            figures.undelivered,
+            waiting.items,
+            waiting.bytes,
+            figures.requests,
+            figures.retries,
+        )
+
+    def _check(self) -> None:
+        self.job.check()
+        if self._errors:
+            raise self._errors[0]
+
+    # Slices ------------------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        """One slice, when there are messages for one."""
+        pulled = self._puller.take(self._age_s, SLICE_MESSAGES, SLICE_BYTES, time.monotonic() + 0.5)
+        if not pulled:
+            return
+        number = self._ledger.new_slice()
+        messages = self._new(pulled, number)
+        if not messages:
+            return
+        path = self._ledger.message_file(number)
+        write_messages(path, self._puller.subscription, messages)
+        names = tuple(to.name for to in self._plan.destinations)
+        self.job.map(Slice(Read([path], split=False), names, messages=self._ids[number], number=number))
+        with self._lock:
+            self._pending[number].durable_since = time.monotonic()
+
+    def _new(self, pulled: Sequence[Pulled], number: int) -> list[Message]:
+        """The messages that are in no slice yet, for slice `number`. Others are acknowledged with their own slices."""
+        fresh: list[Message] = []
+        ids = array("Q")
+        with self._lock:
+            for one in pulled:
+                places = []
+                for message in one.messages:
+                    own = number_of(message.id)
+                    place = self._slices.get(own)
+                    places.append(number if place is None else place)
+                    if place is None:
+                        self._slices[own] = number
+                        ids.append(own)
+                        fresh.append(message)
+                for slice_, part in self._puller.parts(one, places):
+                    # A slice that is acknowledged already gets an entry of its own, to be acknowledged again.
+                    pending = self._pending.setdefault(slice_, _Pending())
+                    pending.pulled.append(part)
+                    if slice_ != number and pending.durable_since is None:
+                        pending.durable_since = time.monotonic()
+            if fresh:
+                self._ids[number] = ids
+        return fresh
+
+    def _hold(self) -> None:
+        """Pulls nothing while more waits on disk for a destination than it may."""
+        full = [to for to in self._plan.destinations if self.job.spool.waiting(to.name).bytes >= to.park_bytes]
+        reason = (
+            f"{full[0].name} has {full[0].park_bytes:,} bytes waiting, the most that `park: max` allows" if full else ""
+        )
+        if reason != self.holding:
+            self.holding = reason
+            self._puller.pause(bool(reason))
+            _log.warning("nothing is pulled: %s", reason) if reason else _log.info("pulling again")
+
+    def _let_finish(self) -> None:
+        """Gives the deliveries a moment for what is on its way."""
+        until = time.monotonic() + STOP_S
+        while time.monotonic() < until and any(self._sending(to.name) for to in self._plan.destinations):
+            time.sleep(0.02)
+
+    def _sending(self, name: str) -> bool:
+        parked = parking.of(self.job.id, name)
+        return self.job.spool.waiting(name).items > 0 and not (parked and parked.halt)
+
+    # Acknowledging -----------------------------------------------------------------------------
+
+    def _acknowledge_on(self) -> None:
+        try:
+            while not self._done.wait(ACKNOWLEDGE_S):
+                self._acknowledge(PATIENCE_S)
+        except BaseException as error:  # handed to the thread that runs the stream
+            self._errors.append(error)
+
+    def _acknowledge(self, patience_s: float) -> None:
+        """Acknowledges the slices of which every item is delivered, dead, or waiting on disk for a parked vendor."""
+        now = time.monotonic()
+        with self._lock:
+            chosen = {
+                number: one for number, one in self._pending.items() if self._may_go(number, one, now, patience_s)
+            }
+            for number in chosen:
+                del self._pending[number]
+        if not chosen and now < self._forget_at:
+            return
+        try:
+            self._puller.acknowledge([one for pending in chosen.values() for one in pending.pulled])
+        except GoogleAPICallError as error:
+            self._puller.errors += 1
+            _log.warning("%s: not acknowledged, tried again: %s", self._puller.subscription, error)
+            with self._lock:
+                for number, one in chosen.items():
+                    self._pending.setdefault(number, one).pulled += one.pulled if number in self._pending else []
+            self._done.wait(1.0)
+            return
+        forgotten = self._ledger.acknowledged(chosen, time.time() - REMEMBER_S)
+        self._forget_at = now + FORGET_S
+        with self._lock:
+            for number in forgotten:
+                for own in self._ids.pop(number, ()):
+                    self._slices.pop(own, None)
+
+    def _may_go(self, number: int, one: _Pending, now: float, patience_s: float) -> bool:
+        if one.durable_since is None:
+            return False
+        return now - one.durable_since >= patience_s or not any(map(self._taking, self.job.spool.unfinished(number)))
+
+    def _taking(self, name: str) -> bool:
+        """Whether a destination is expected to take its items soon."""
+        parked = parking.of(self.job.id, name)
+        return parked is None or parked.halt is None
+
+
+def check_subscription(name: str) -> str | None:
+    """The short name of a subscription; None when this is no subscription's full name."""
+    found = re.fullmatch(r"projects/[^/\s]+/subscriptions/([A-Za-z][A-Za-z0-9._~+%-]{2,254})", name)
+    return found[1] if found else None
+
+
+def run_stream(
+    relay: Relay,
+    subscription: str,
+    *,
+    state: str,
+    only: Sequence[str] = (),
+    dead_letters: str | None = None,
+    report: str | None = None,
+    quiet: bool = False,
+    log_format: str = "text",
+    metrics: tuple[str, int] | None = None,
+) -> int:
+    """Relays a subscription until SIGINT or SIGTERM, and returns the exit code. Raises what a user can mend.
+
+    metrics: address and port to serve Prometheus metrics at.
+    """
+    plan, _ = make_plan(relay, only=only)
+    check_credentials(plan)
+    outputs.prepare(dead_letters, report)
+    with contextlib.closing(Ledger(state)) as ledger:
+        notes = [*plan.notes, *begin(ledger, plan)]
+        if not quiet:
+            display.show_notes(notes)
+        stream = Stream(plan, ledger, Puller(subscription), dead_letters)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(stopped_by_signals(stream.stopping.set))
+            stack.enter_context(rarely_collecting())
+            if metrics is not None:
+                stack.enter_context(serving(stream.snapshot, metrics[1], metrics[0]))
+            stack.enter_context(watching_stream(stream.snapshot, quiet=quiet))
+            result = stream.run()
+        ledger.end(complete=True)
+    write_report(result, report)
+    if not quiet:
+        display.show_report(result, dead_letters)
+    return DONE if result.balanced else NOT_BALANCED

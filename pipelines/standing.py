@@ -1,0 +1,72 @@
+"""How a destination stands in a ledger: what is done, and what waits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from transforms import segments
+from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
+from transforms.deliver import journal
+from transforms.elements import Origin, unpack_items
+from transforms.ledger_reader import LedgerReader, Segment
+from transforms.outcomes import RecordOutcomes
+from transforms.report import Totals
+from transforms.tally import Tally
+
+
+class Standing(NamedTuple):
+    """One destination."""
+
+    totals: Totals
+    """What waits counts as undelivered in it."""
+    items: int
+    """Items that wait."""
+    bytes: int
+    """Of the segments that wait on disk."""
+
+
+def standing(ledger: LedgerReader, destination: str) -> Standing:
+    """How a destination stands; also while a process works with the ledger."""
+    (kept,) = (one for one in ledger.destinations() if one.name == destination)
+    waiting = ledger.waiting(destination)
+    tally, rejected, undelivered = kept.tally, kept.rejected, kept.undelivered
+    items = 0
+    for segment in waiting:
+        marks = ledger.marks([segment.slice], destination)
+        done = journal.read(segment.path)
+        if not done and not (marks.rejected() or marks.undelivered()):
+            left, more_rejected, more_undelivered = segment.items, 0, segment.records
+        else:
+            left, more_rejected, more_undelivered = _gone_through(segment, done, marks, tally)
+        items += left
+        tally.undelivered += left
+        rejected += more_rejected
+        undelivered += more_undelivered
+    return Standing(Totals(tally, rejected, undelivered), items, sum(segment.bytes for segment in waiting))
+
+
+def _gone_through(segment: Segment, done: journal.Done, marks: RecordOutcomes, tally: Tally) -> tuple[int, int, int]:
+    """Item by item: (items that wait, further records rejected, further records undelivered). Adds the outcomes that
+    the journal has to the tally."""
+    before = marks.rejected(), marks.undelivered()
+    head, elements = segments.read_segment(segment.path)
+    left = 0
+    for element in elements:
+        source, items = unpack_items(element.packed)
+        origin = Origin(source, segment.number)
+        failures = []
+        for item in items:
+            key = done.key(origin, item)
+            if key in done.delivered:
+                tally.delivered += 1
+            elif key in done.failed:
+                failure = done.failure(key, item, origin, head.models)
+                tally.rejected += failure.outcome == REJECTED
+                tally.undelivered += failure.outcome == UNDELIVERED
+                tally.reasons[failure.reason] = tally.reasons.get(failure.reason, 0) + 1
+                failures.append(failure)
+            else:
+                left += 1
+                failures.append(Failed(UNDELIVERED, "", source, item[4]))
+        marks.add(failures)
+    return left, marks.rejected() - before[0], marks.undelivered() - before[1]

@@ -1,0 +1,94 @@
+"""What people see of a stream while it goes on, and of a state folder."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.display import console_of, duration, line, table_of
+from pipelines.printable import one_line
+from pipelines.standing import standing
+from transforms.ledger_reader import LedgerReader
+from transforms.snapshot import Snapshot
+
+
+@contextlib.contextmanager
+def watching_stream(snapshot: Callable[[], Snapshot], *, quiet: bool) -> Iterator[None]:
+    """Shows how a stream goes, where there is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    view = _View(snapshot)
+    with Live(console=console_of(sys.stderr), refresh_per_second=4, transient=True, get_renderable=view.render):
+        yield
+
+
+class _View:
+    """The live view; rates are of the last seconds."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
+        self._then = snapshot()
+        self._rate = 0.0
+
+    def render(self) -> Table:
+        """The view now."""
+        now, then = self._snapshot(), self._then
+        if now.seconds - then.seconds >= 2:
+            self._rate = (now.records - then.records) / (now.seconds - then.seconds)
+            self._then = now
+        grid = Table.grid(padding=(0, 2))
+        lag = "" if now.oldest_unacknowledged_s is None else f", the oldest for {now.oldest_unacknowledged_s:,.1f} s"
+        state = (
+            f"holding: {one_line(now.holding, 80)}" if now.holding else f"{now.unacknowledged:,} unacknowledged{lag}"
+        )
+        grid.add_row(Text(f"{now.records:,} records"), Text(f"{self._rate:,.0f}/s"), Text(duration(now.seconds)))
+        grid.add_row(Text(state), Text(f"{now.slices:,} slices"), Text(f"{now.errors:,} errors" if now.errors else ""))
+        for to in now.destinations:
+            words = f"{to.delivered:,} items delivered"
+            if to.rejected or to.undelivered:
+                words += f", {to.rejected + to.undelivered:,} not"
+            waiting = f"{to.parked_items:,} wait" if to.parked_items else ""
+            parked = f"parked: {one_line(to.reason, 60)}" if to.state == "parked" else ""
+            grid.add_row(Text(f"  {to.name}"), Text(words), Text("; ".join(filter(None, (waiting, parked)))))
+        return grid
+
+
+def show_status(ledger: LedgerReader) -> None:
+    """What a state folder holds: by destination what became of items, and what waits."""
+    table = table_of(("destination", "vendor"), ("delivered", "rejected", "undelivered", "waiting", "MB waiting"))
+    table.add_column("state", overflow="fold")
+    now = time.time()
+    for kept in ledger.destinations():
+        stands = standing(ledger, kept.name)
+        tally = stands.totals.tally
+        state = ""
+        if kept.parked_since is not None:
+            state = f"parked for {duration(now - kept.parked_since)}: {one_line(kept.reason)}"
+        table.add_row(
+            Text(kept.name),
+            kept.vendor,
+            *(
+                f"{count:,}"
+                for count in (tally.delivered, tally.rejected, tally.undelivered - stands.items, stands.items)
+            ),
+            f"{stands.bytes / 1e6:,.1f}",
+            Text(state),
+        )
+    console_of(sys.stdout).print(table)
+    slices = ledger.messages()
+    unacknowledged = sum(len(ids) for _, acknowledged, ids in slices if not acknowledged)
+    if slices:
+        line(f"{unacknowledged:,} messages pulled and not acknowledged")
+    unfinished = ledger.fact("unfinished")
+    line(
+        "a run goes on, or was cut off: the same command goes on with it"
+        if unfinished
+        else "the last run came to its end"
+    )

@@ -1,0 +1,284 @@
+"""Pulling from a Pub/Sub subscription: messages into memory, their leases kept, their acknowledgements sent.
+
+Unary pulls, as they give as many messages as there are at once; the client library's streaming pull hands each message
+to a callback of its own, which costs more than all that is done with it here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.api_core.exceptions import (
+    DeadlineExceeded,
+    GoogleAPICallError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+)
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import pubsub_v1
+from google.pubsub_v1 import types
+
+from transforms.sources.messages import Message
+
+MESSAGES_A_PULL: Final = 1_000
+BUFFER_MESSAGES: Final = 200_000
+BUFFER_BYTES: Final = 64 << 20
+"""What may wait in memory before pulling pauses."""
+
+IDS_A_REQUEST: Final = 2_000
+"""Ids in a request to acknowledge: Pub/Sub takes requests of up to 512 KiB ("Quotas and limits", Resource limits)."""
+
+LEASE_S: Final = 20
+"""Seconds for which a message is ours; after a kill it takes so long until it comes again."""
+
+RENEW_S: Final = 6.0
+"""Seconds between the renewals of leases."""
+
+CALL_S: Final = 30.0
+LONGEST_PAUSE_S: Final = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class SubscriptionError(Exception):
+    """A subscription that cannot be pulled from; the text names it and says what to do."""
+
+
+@dataclass
+class Pulled:
+    """What one pull gave."""
+
+    messages: list[Message]
+    ack_ids: list[str]
+    at: float
+    """When it came, in seconds of time.monotonic()."""
+    bytes: int
+
+
+def number_of(message_id: str) -> int:
+    """A message's id in 64 bits: ids are decimal numbers, though no document promises it."""
+    if message_id.isdecimal() and len(message_id) < 20:
+        return int(message_id)
+    return int.from_bytes(hashlib.blake2b(message_id.encode(), digest_size=8).digest(), "little")
+
+
+class Puller:
+    """Pulls in threads of its own. Messages that were taken stay leased until they are acknowledged or given back."""
+
+    def __init__(self, subscription: str) -> None:
+        self.subscription = subscription
+        self.errors = 0
+        """Calls that failed and are tried again, for displays."""
+        self._client = pubsub_v1.SubscriberClient()
+        self._buffer: list[Pulled] = []
+        self._bytes = self._count = 0
+        self._leased: dict[int, Pulled] = {}
+        self._stopping = threading.Event()
+        """Nothing more is pulled."""
+        self._closing = threading.Event()
+        """No lease is kept any longer."""
+        self._paused = False
+        self._changed = threading.Condition()
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for name, work in (("pull", self._pull_on), ("lease", self._renew_on))
+        ]
+
+    def start(self) -> None:
+        """Begins. SubscriptionError when the subscription is not there, or may not be used."""
+        try:
+            self._add(self._pull(wait=False))
+        except (NotFound, PermissionDenied, Unauthenticated, InvalidArgument) as error:
+            raise SubscriptionError(f"{self.subscription}: {error.message}") from error
+        except (GoogleAPICallError, GoogleAuthError) as error:
+            raise SubscriptionError(f"{self.subscription}: cannot be pulled from: {error}") from error
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Pulls no more, and gives back what was not taken, so that it goes to others at once."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+            buffered, self._buffer = self._buffer, []
+        for pulled in buffered:
+            self._forget(pulled)
+        self._modify((ack_id for pulled in buffered for ack_id in pulled.ack_ids), 0)
+
+    def close(self) -> None:
+        """Ends the threads and the connection."""
+        self._stopping.set()
+        self._closing.set()
+        self._client.close()  # which ends the call that waits for messages
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(1.0)
+
+    def pause(self, paused: bool) -> None:
+        """Whether to pull nothing for a while. What is there stays leased."""
+        with self._changed:
+            self._paused = paused
+            self._changed.notify_all()
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages that were pulled and not acknowledged."""
+        with self._changed:
+            return sum(len(pulled.ack_ids) for pulled in self._leased.values())
+
+    @property
+    def oldest_s(self) -> float | None:
+        """Seconds for which the oldest unacknowledged message has been here; None without any."""
+        with self._changed:
+            at = min((pulled.at for pulled in self._leased.values()), default=None)
+        return None if at is None else time.monotonic() - at
+
+    def take(self, age_s: float, most: int, most_bytes: int, until: float) -> list[Pulled]:
+        """Waits for messages until a time of time.monotonic(); then until the oldest is `age_s` old, or there are `most`
+        messages or bytes of them. Empty when nothing came."""
+        with self._changed:
+            while not self._stopping.is_set():
+                now = time.monotonic()
+                if self._buffer:
+                    if self._count >= most or self._bytes >= most_bytes or now >= self._buffer[0].at + age_s:
+                        return self._cut(most, most_bytes)
+                    self._changed.wait(self._buffer[0].at + age_s - now)
+                elif now >= until:
+                    break
+                else:
+                    self._changed.wait(until - now)
+            return []
+
+    def _cut(self, most: int, most_bytes: int) -> list[Pulled]:
+        count = size = index = 0
+        while index < len(self._buffer) and (not index or (count < most and size < most_bytes)):
+            count += len(self._buffer[index].messages)
+            size += self._buffer[index].bytes
+            index += 1
+        taken, self._buffer = self._buffer[:index], self._buffer[index:]
+        self._count -= count
+        self._bytes -= size
+        self._changed.notify_all()
+        return taken
+
+    def parts(self, pulled: Pulled, places: Sequence[int]) -> list[tuple[int, Pulled]]:
+        """What was pulled, by the place of each message; each part is leased, and acknowledged, apart."""
+        if len(set(places)) == 1:
+            return [(places[0], pulled)]
+        parts: dict[int, Pulled] = {}
+        for message, ack_id, place in zip(pulled.messages, pulled.ack_ids, places, strict=True):
+            part = parts.setdefault(place, Pulled([], [], pulled.at, 0))
+            part.messages.append(message)
+            part.ack_ids.append(ack_id)
+        with self._changed:
+            self._leased.pop(id(pulled), None)
+            self._leased.update({id(part): part for part in parts.values()})
+        return list(parts.items())
+
+    def acknowledge(self, pulled: Sequence[Pulled]) -> None:
+        """Tells Pub/Sub that these are done with. GoogleAPICallError when it cannot be told; they stay leased then."""
+        for ids in _pieces([ack_id for one in pulled for ack_id in one.ack_ids]):
+            self._client.acknowledge(
+                request={"subscription": self.subscription, "ack_ids": ids}, timeout=CALL_S, retry=None
+            )
+        for one in pulled:
+            self._forget(one)
+
+    # In threads of their own -------------------------------------------------------------------
+
+    def _pull_on(self) -> None:
+        pause = 0.1
+        while not self._stopping.is_set():
+            with self._changed:
+                full = self._paused or self._count >= BUFFER_MESSAGES or self._bytes >= BUFFER_BYTES
+                if full:
+                    self._changed.wait(0.5)
+                    continue
+            try:
+                pulled = self._pull(wait=True)
+            except (GoogleAPICallError, GoogleAuthError, ValueError) as error:
+                if self._closing.is_set():  # ValueError: the channel was closed
+                    return
+                self.errors += 1
+                _log.warning("%s: pulling failed, tried again in %.1f s: %s", self.subscription, pause, error)
+                self._stopping.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+                continue
+            pause = 0.1
+            if self._stopping.is_set():
+                self._modify(pulled.ack_ids, 0)
+            else:
+                self._add(pulled)
+
+    def _renew_on(self) -> None:
+        while not self._closing.wait(RENEW_S):
+            with self._changed:
+                ids = [ack_id for pulled in self._leased.values() for ack_id in pulled.ack_ids]
+            self._modify(ids, LEASE_S)
+
+    def _pull(self, wait: bool) -> Pulled:
+        request: dict[str, Any] = {"subscription": self.subscription, "max_messages": MESSAGES_A_PULL}
+        if not wait:
+            request["return_immediately"] = True
+        try:
+            response = self._client.pull(request=request, timeout=CALL_S, retry=None)
+        except DeadlineExceeded:  # nothing came
+            return Pulled([], [], 0.0, 0)
+        received = types.PullResponse.pb(response).received_messages
+        messages, ids, size = [], [], 0
+        for one in received:
+            message = one.message
+            data = message.data
+            size += len(data)
+            published = message.publish_time
+            messages.append(
+                Message(
+                    data,
+                    dict(message.attributes),
+                    message.message_id,
+                    message.ordering_key,
+                    published.seconds * 1000 + published.nanos // 1_000_000,
+                )
+            )
+            ids.append(one.ack_id)
+        return Pulled(messages, ids, time.monotonic(), size)
+
+    def _add(self, pulled: Pulled) -> None:
+        if not pulled.messages:
+            return
+        with self._changed:
+            self._leased[id(pulled)] = pulled
+            self._buffer.append(pulled)
+            self._count += len(pulled.messages)
+            self._bytes += pulled.bytes
+            self._changed.notify_all()
+
+    def _forget(self, pulled: Pulled) -> None:
+        with self._changed:
+            self._leased.pop(id(pulled), None)
+
+    def _modify(self, ack_ids: Iterable[str], seconds: int) -> None:
+        for ids in _pieces(list(ack_ids)):
+            try:
+                self._client.modify_ack_deadline(
+                    request={"subscription": self.subscription, "ack_ids": ids, "ack_deadline_seconds": seconds},
+                    timeout=CALL_S,
+                    retry=None,
+                )
+            except (GoogleAPICallError, GoogleAuthError) as error:
+                # They come again, and are known by their ids.
+                self.errors += 1
+                _log.warning("%s: leases were not renewed: %s", self.subscription, error)
+
+
+def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for at in range(0, len(ids), IDS_A_REQUEST):
+        yield ids[at : at + IDS_A_REQUEST]
