@@ -249,6 +249,21 @@ def init(vendors: tuple[str, ...], preset: str, output: str | None, to_sandbox: 
     click.echo(f"{output} written; next: playrelay check {output}", err=True)
 
 
+@main.command("dead-letters")
+@click.argument("location", metavar="DIR")
+@click.option("--only", multiple=True, metavar="DEST", help="Letters of this destination only; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the groups as JSON.")
+def dead_letters_(location: str, only: tuple[str, ...], as_json: bool) -> None:
+    """Show what is in DIR (on disk or gs://), grouped by cause, with the likely remedy.
+
+    What playrelay replay sent again is left out, and counted. Changes nothing.
+    """
+    from pipelines.dead_letters import dead_letters
+
+    with _Explained():
+        dead_letters(location, only, as_json)
+
+
 @main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:

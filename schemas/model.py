@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,3 +139,9 @@ class Schema:
         """The record's fields by name, in the schema's order."""
         assert self.type.fields is not None
         return self.type.fields
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Schema], tuple[str, str]]:
+        """A schema that travelled in a job graph is the one of this process: types are compared by identity."""
+        from schemas.loader import arrived  # which imports this module
+
+        return arrived, (self.name, json.dumps(self.avro))

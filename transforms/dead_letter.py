@@ -7,26 +7,51 @@ from __future__ import annotations
 
 import base64
 import datetime
-import hashlib
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import apache_beam as beam
 import msgspec
 
-from transforms.elements import split_ref
+from transforms.elements import Chunk, split_ref
+from transforms.letter_shape import (
+    AVRO_BINARY,
+    AVRO_JSON,
+    Earlier,
+    Encoded,
+    First,
+    Letter,
+    OfMessage,
+    Source,
+    as_json,
+    as_line,
+    as_text,
+    letter_id,
+)
 from transforms.letter_stores import FILE_LETTERS, Line, Store, store_of
 from transforms.originals import GONE, Original, originals
+from transforms.sources.files import Corrupt
 from transforms.sources.formats import Layout
+from transforms.sources.forms import Form
+from transforms.sources.json_values import ARRAY
+from transforms.sources.messages import ENCODING, MESSAGES, Message, pack_messages, subscription_of
+from transforms.sources.records import raw_records
 
 REJECTED = "rejected"
 UNDELIVERED = "undelivered"
 
-_as_it_is = msgspec.json.Decoder(msgspec.Raw).decode
-_encode = msgspec.json.Encoder().encode
-
 HELD_FAILURES = 20_000
 """Failures of a destination that a bundle holds before they are written: a compressed source is read once for them."""
+
+_ENCODINGS: Final = {"BINARY": AVRO_BINARY, "JSON": AVRO_JSON}
+
+_CARRIED_WHOLE: Final = ("json", ARRAY, "unreadable")
+"""Formats of records that need nothing of their file to be understood."""
+
+
+_decode_earlier: Final = msgspec.json.Decoder(Earlier).decode
 
 
 class Failed(NamedTuple):
@@ -53,83 +78,77 @@ class Failed(NamedTuple):
     """The record's bytes, where they are at hand; else they are read again from the source."""
     segment: int = 0
     """Number of the segment on disk that held the item; 0 when there was none."""
+    format: str = ""
+    """How `original` is written, as in `Chunk.format`, where it is known."""
+    message: Message | None = None
+    """The message that the record came in, where it cannot be read again; `source` is its subscription then."""
+    number: int = 0
+    """The record's place in that message."""
 
 
-def letter_id(destination: str, model: str, source: str, place: Sequence[str | int], record: bytes) -> str:
-    """Names a dead letter: the same each time the same record of the same source fails at a destination's model.
+def _of_file(name: str, position: int, index: int, original: Original) -> Source:
+    source = Source(name, original.form.format, original.line or None, position, index)
+    if original.form.format == "csv":
+        source.header, source.delimiter = as_text(original.form.header), original.form.delimiter
+    if original.form.format == AVRO_BINARY:
+        schema = msgspec.Raw(original.form.schema)
+        source.avro = Encoded(base64.b64encode(original.avro).decode(), schema)
+    return source
 
-    place: position and index in a file, or the message's id and the index in it. The record is a part of it because
-    a file may be written anew under its name.
-    """
-    parts = msgspec.msgpack.encode((destination, model, source.encode("utf-8", "surrogateescape"), place, record))
-    return hashlib.blake2b(parts, digest_size=16).hexdigest()
+
+def _of_message(name: str, original: Original, message: Message) -> Source:
+    about = OfMessage(message.id, message.ordering_key, message.published_ms or None, dict(message.attributes))
+    format = _ENCODINGS.get(message.attributes.get(ENCODING, ""), "json")
+    return Source(name, original.form.format or format, index=original.number, message=about)
 
 
-def document(
-    failed: Failed, destination: str, vendor: str, mapping: str, original: Original, at: str
-) -> dict[str, Any]:
-    """The dead letter of a failed item as it stands in a file; `mapping` is the mapping's version, `at` the time.
+@lru_cache(maxsize=256)
+def _subscription(path: str) -> str:
+    """Where the messages of a file came from; the file's name when that cannot be read."""
+    try:
+        return subscription_of(path)
+    except Corrupt:
+        return path
 
-    Bytes that are not UTF-8 stand as {"base64": …}. A record whose source could not be read again has
-    `original: null`.
-    """
+
+def _made(failed: Failed, destination: str, vendor: str, mapping: str, original: Original, at: str) -> Letter:
+    """The dead letter of a failed item; `mapping` is the mapping's version, `at` the time."""
+    failures, first = 1, First(failed.reason, at)
     position, index = split_ref(failed.ref)
     record = original.text if original.text is not None else failed.payload or b""
-    return {
-        "id": letter_id(destination, failed.model, failed.source, (position, index), record),
-        "destination": destination,
-        "vendor": vendor,
-        "model": failed.model or None,
-        "outcome": failed.outcome,
-        "reason": failed.reason,
-        "status": failed.status or None,
-        "answer": failed.answer or None,
-        "user": failed.user or None,
-        "time": failed.time_ms,
-        "payload": _payload(failed.payload),
-        "original": None if original.text is None else _text(original.text),
-        "source": {
-            "name": failed.source,
-            "line": original.line or None,
-            "position": position,
-            "index": index,
-        },
-        "mapping": mapping or None,
-        "at": at,
-        "failures": 1,
-        "first": {"reason": failed.reason, "at": at},
-    }
-
-
-def _payload(payload: bytes | None) -> Any:
-    if payload is None:
-        return None
-    try:
-        payload.decode()  # the check of JSON does not look into texts
-        # A payload that is the record itself may stand on several lines.
-        return _as_it_is(msgspec.json.format(payload, indent=-1) if b"\n" in payload or b"\r" in payload else payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _text(payload)
-
-
-def _text(data: bytes) -> str | dict[str, str]:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(data).decode()}
-
-
-def _line(document: dict[str, Any]) -> bytes:
-    try:
-        return _encode(document) + b"\n"
-    except UnicodeEncodeError:  # the name of a file may be no Unicode
-        return _encode(_unicode(document)) + b"\n"
-
-
-def _unicode(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _unicode(inner) for key, inner in value.items()}
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+    message = original.message
+    if message is None:
+        source = _of_file(failed.source, position, index, original)
+        id = letter_id(destination, failed.model, source.name, (position, index), record)
+    elif message.again is None:
+        name = failed.source if failed.message is not None else _subscription(failed.source)
+        source = _of_message(name, original, message)
+        id = letter_id(destination, failed.model, name, (message.id, original.number), record)
+    else:
+        earlier = _decode_earlier(message.again.letter)
+        failures, first, source, id = earlier.failures + 1, earlier.first, earlier.source, earlier.id
+        if (destination, failed.model or None) != (earlier.destination, earlier.model):
+            # What could not be decoded before may now fail at several models.
+            id = letter_id(destination, failed.model, "", (earlier.id, 0), b"")
+    return Letter(
+        id=id,
+        destination=destination,
+        vendor=vendor,
+        model=failed.model or None,
+        outcome=failed.outcome,
+        reason=failed.reason,
+        status=failed.status or None,
+        answer=failed.answer or None,
+        user=failed.user or None,
+        time=failed.time_ms,
+        payload=as_json(failed.payload),
+        original=None if original.text is None else as_text(original.text),
+        source=source,
+        mapping=mapping or None,
+        at=at,
+        failures=failures,
+        first=first,
+    )
 
 
 class DeadLetterWriter:
@@ -159,21 +178,51 @@ class DeadLetterWriter:
         for outcome in (REJECTED, UNDELIVERED):
             chosen = [one for one in failed if one.outcome == outcome]
             for at in range(0, len(chosen), FILE_LETTERS):
-                self._store.add(destination, outcome, self.lines(destination, chosen[at : at + FILE_LETTERS]), key)
+                letters = self.letters(destination, chosen[at : at + FILE_LETTERS])
+                lines = [Line(letter.id, letter.failures, letter.model or "", as_line(letter)) for letter in letters]
+                self._store.add(destination, outcome, lines, key)
 
-    def lines(self, destination: str, failures: Sequence[Failed]) -> list[Line]:
-        """The letters of failures."""
+    def letters(self, destination: str, failures: Sequence[Failed]) -> list[Letter]:
+        """The letters of failures, without writing them."""
         read = _read_again(failures, self._source)
         vendor, version = self._vendors[destination], self._versions.get(destination, "")
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-        found = []
-        for failed in failures:
-            original = read.get((failed.source, failed.ref), GONE)
-            if original.text is None:
-                original = original._replace(text=failed.original, line=failed.line)
-            made = document(failed, destination, vendor, version, original, now)
-            found.append(Line(made["id"], made["failures"], failed.model, _line(made)))
-        return found
+        return [
+            _made(failed, destination, vendor, version, _original(failed, read.get((failed.source, failed.ref))), now)
+            for failed in failures
+        ]
+
+    def close(self) -> None:
+        """Lets go of connections."""
+        self._store.close()
+
+
+def _original(failed: Failed, read: Original | None) -> Original:
+    """A failure's record: as it was read again, else as the failure carries it."""
+    if failed.message is not None:
+        text = failed.original
+        if text is None:
+            chunk = Chunk(failed.source, 0, 0, MESSAGES, pack_messages([failed.message]))
+            text = next(itertools.islice(raw_records(chunk), failed.number, None)).text
+        return Original(text, 0, failed.message, failed.number)
+    if read is None or read.text is None:
+        form = Form(failed.format if failed.format in _CARRIED_WHOLE else "")
+        return GONE._replace(text=failed.original, line=failed.line, form=form)
+    return read
+
+
+def _read_again(failures: Iterable[Failed], source: Layout) -> dict[tuple[str, int], Original]:
+    """(source, ref) -> the record of each failure that does not carry all that there is to know of it."""
+    wanted: dict[str, set[int]] = {}
+    for failed in failures:
+        carried = failed.original is not None and failed.format in _CARRIED_WHOLE
+        if not carried and failed.message is None:
+            wanted.setdefault(failed.source, set()).add(failed.ref)
+    return {
+        (name, ref): found
+        for name, refs in wanted.items()
+        for ref, found in originals(name, sorted(refs), source).items()
+    }
 
 
 class WriteDeadLettersFn(beam.DoFn):
@@ -210,18 +259,9 @@ class WriteDeadLettersFn(beam.DoFn):
             self._writer.write(destination, failures)
         self._held.clear()
 
-
-def _read_again(failures: Iterable[Failed], source: Layout) -> dict[tuple[str, int], Original]:
-    """(source, ref) -> the record of each failure that does not carry its own."""
-    wanted: dict[str, set[int]] = {}
-    for failed in failures:
-        if failed.original is None:
-            wanted.setdefault(failed.source, set()).add(failed.ref)
-    return {
-        (name, ref): found
-        for name, refs in wanted.items()
-        for ref, found in originals(name, sorted(refs), source).items()
-    }
+    def teardown(self) -> None:
+        """Lets go of connections."""
+        self._writer.close()
 
 
-__all__ = ["REJECTED", "UNDELIVERED", "DeadLetterWriter", "Failed", "WriteDeadLettersFn"]
+__all__ = ["REJECTED", "UNDELIVERED", "DeadLetterWriter", "Failed", "Letter", "WriteDeadLettersFn"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -20,7 +20,8 @@ from transforms.decode_json import NOT_JSON, JsonDecoder
 from transforms.decode_messages import MessageDecoder, Whole
 from transforms.elements import Chunk, record_ref
 from transforms.sources.json_values import ARRAY
-from transforms.sources.messages import MESSAGES, Message, data_of, unpack, unpack_messages
+from transforms.sources.message_records import bare
+from transforms.sources.messages import MESSAGES, Message, attributes_of, data_of, unpack, unpack_messages
 from transforms.sources.records import Attempt, RawRecord, attempt, raw_records, unpack_rows
 
 WORDS: Final = {
@@ -44,6 +45,8 @@ class Undecodable(NamedTuple):
     reason: str
     original: bytes
     """The record as it was read, at most max_record bytes; of what could not be read, its first 64 KiB."""
+    format: str
+    """How it is written, as in `Chunk.format`."""
 
 
 class Decoded(NamedTuple):
@@ -76,7 +79,7 @@ class Decoder:
         self._json = JsonDecoder(self.struct)
         self._csv = CsvDecoder(schema, self.struct)
         self._avro = AvroDecoder(schema, self.struct)
-        self._messages = MessageDecoder(schema, self.struct, self._json, self._csv)
+        self._messages = MessageDecoder(schema, self.struct, self._json, self._csv, self._avro)
 
     def decode(self, chunk: Chunk) -> Decoded:
         """The chunk's records. Never raises for what is in the payload."""
@@ -100,7 +103,8 @@ class Decoder:
     def raws(self, chunk: Chunk, decoded: Decoded) -> list[bytes]:
         """The records of `decoded` as they were written (Avro: as JSON text), for models that pass them on."""
         if chunk.format == MESSAGES:
-            texts = data_of(unpack(chunk.payload)) if decoded.starts is None else self._messages.raws(chunk)
+            one_each = decoded.starts is None
+            texts = list(map(bare, data_of(unpack(chunk.payload)))) if one_each else self._messages.raws(chunk)
         else:
             texts = [raw.text for raw in raw_records(chunk)]
         return texts if decoded.indexes is None else [texts[index] for index in decoded.indexes]
@@ -110,20 +114,18 @@ class Decoder:
         if chunk.format != MESSAGES:
             return None
         messages = unpack_messages(chunk.payload)
-        indexes = range(len(decoded.records)) if decoded.indexes is None else decoded.indexes
-        if decoded.starts is None:
-            return [Origin(messages[index], 0) for index in indexes]
-        places = [bisect.bisect_right(decoded.starts, index) - 1 for index in indexes]
-        return [Origin(messages[at], index - decoded.starts[at]) for at, index in zip(places, indexes, strict=True)]
+        return [Origin(messages[at], number) for at, number in _places(decoded)]
 
-    def attributes(self, chunk: Chunk, decoded: Decoded) -> list[Mapping[str, str]] | None:
+    def attributes(self, chunk: Chunk, decoded: Decoded) -> list[dict[str, str]] | None:
         """The attributes of each record's message, as `Mapper.map_chunk` takes them; None when there are no messages."""
-        origins = self.origins(chunk, decoded)
-        return None if origins is None else [origin.message.attributes for origin in origins]
+        if chunk.format != MESSAGES:
+            return None
+        own = attributes_of(unpack(chunk.payload))
+        return own if decoded.starts is None else [own[at] for at, _ in _places(decoded)]
 
     def _by_message(self, chunk: Chunk) -> Decoded:
         """The records of messages of any kind."""
-        found = _Found(chunk.position)
+        found = _Found(chunk)
         starts: list[int] = []
         for of_message in self._messages.each(chunk):
             starts.append(found.count)
@@ -149,8 +151,8 @@ class Decoder:
 class _Found:
     """Gathers a chunk's records and those that are none."""
 
-    def __init__(self, position: int) -> None:
-        self._position = position
+    def __init__(self, chunk: Chunk) -> None:
+        self._position, self._format = chunk.position, chunk.format
         self._records: list[Any] = []
         self._indexes: list[int] = []
         self._undecodable: list[Undecodable] = []
@@ -169,7 +171,7 @@ class _Found:
                 self._indexes.append(self.count)
             else:
                 ref, why = record_ref(self._position, self.count), raw.problem or reason(error)
-                self._undecodable.append(Undecodable(ref, raw.line, raw.offset, why, raw.text))
+                self._undecodable.append(Undecodable(ref, raw.line, raw.offset, why, raw.text, self._format))
             self.count += 1
 
     def decoded(self, starts: list[int] | None = None) -> Decoded:
@@ -177,8 +179,19 @@ class _Found:
         return Decoded(self._records, self._indexes if self._undecodable else None, self._undecodable, starts)
 
 
+def _places(decoded: Decoded) -> Iterator[tuple[int, int]]:
+    """For each record, the index of its message in the chunk, and its own in the message."""
+    starts = decoded.starts
+    for index in range(len(decoded.records)) if decoded.indexes is None else decoded.indexes:
+        if starts is None:
+            yield index, 0
+        else:  # of messages that start at the same record, all but the last have none
+            at = bisect.bisect_right(starts, index) - 1
+            yield at, index - starts[at]
+
+
 def _one_by_one(chunk: Chunk, attempts: Iterator[Attempt]) -> Decoded:
-    found = _Found(chunk.position)
+    found = _Found(chunk)
     found.add(attempts)
     return found.decoded()
 

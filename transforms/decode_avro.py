@@ -91,6 +91,6 @@ class AvroDecoder:
             schemas.resolve(header.schema, self._schema, source)
             schema = schemas.as_read(header.schema, self._schema)
             wanted = compile_records(schema, self._schema.type)
-            return Plan(header.codec, wanted, compile_records(schema, decode=surrogates), "")
+            return Plan(header.codec, wanted, compile_records(schema, decode=surrogates, ends=True), "")
         except (ValueError, RecursionError) as error:  # SchemaError is a ValueError
             return Plan(header.codec, None, None, str(error))

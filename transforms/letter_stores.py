@@ -57,6 +57,9 @@ class Store(Protocol):
     def add(self, destination: str, outcome: str, lines: Sequence[Line], key: str) -> None:
         """Keeps letters of one destination and outcome."""
 
+    def close(self) -> None:
+        """Lets go of connections."""
+
 
 def is_topic(location: str) -> bool:
     """Whether a location is meant to be a Pub/Sub topic; `check_location` says whether it can be."""
@@ -110,6 +113,9 @@ class Folder:
             while not self._append(os.path.join(self.path, f"{stem}{number:06}.jsonl"), piece):
                 number += 1
             self._numbers[stem] = number
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _last(self, stem: str) -> int:
         name = re.compile(re.escape(stem) + r"(\d{6,})\.jsonl")
@@ -184,6 +190,9 @@ class Objects:
                     file.write(line.text)
             FileSystems.rename([partial], [path])
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class Topic:
     """Messages of a Pub/Sub topic, one a letter, with the attributes destination, model, outcome, id and, when it is
@@ -211,6 +220,13 @@ class Topic:
         except (GoogleAPICallError, RetryError, concurrent.futures.TimeoutError) as error:
             raise self._cannot(" ".join(f"{type(error).__name__} {error}".split())[:300]) from error
 
+    def close(self) -> None:
+        """Ends the client's threads and its connection."""
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            publisher.stop()
+            publisher.transport.close()
+
     def _publish(self, destination: str, outcome: str, lines: Sequence[Line]) -> None:
         from google.api_core.retry import Retry
 
@@ -236,7 +252,7 @@ def _publisher() -> Any:
     from google.cloud import pubsub_v1
     from google.cloud.pubsub_v1.types import BatchSettings
 
-    return pubsub_v1.PublisherClient(BatchSettings(max_bytes=4 << 20, max_latency=0.01, max_messages=1000))
+    return pubsub_v1.PublisherClient(BatchSettings(max_bytes=3 << 20, max_latency=0.01, max_messages=1000))
 
 
 def fitted(text: bytes) -> tuple[bytes, dict[str, str]]:

@@ -243,7 +243,15 @@ def _outcomes(source: str, counts: MapTally, undecodable: Sequence[Undecodable])
         filtered=counts.filtered,
     )
     failures = [
-        Failed(REJECTED, f"undecodable: {bad.reason}", source, bad.ref, line=bad.line, original=bad.original)
+        Failed(
+            REJECTED,
+            f"undecodable: {bad.reason}",
+            source,
+            bad.ref,
+            line=bad.line,
+            original=bad.original,
+            format=bad.format,
+        )
         for bad in undecodable
     ]
     failures += [_failed(source, rejected) for rejected in counts.rejected]

@@ -8,13 +8,15 @@ from collections.abc import Collection, Iterator
 from contextlib import closing, suppress
 from typing import Final, NamedTuple
 
-from transforms.elements import record_ref, split_ref
+from transforms.elements import Chunk, record_ref, split_ref
 from transforms.read import Part, chunks
 from transforms.sources.files import Corrupt, Stream, is_local
 from transforms.sources.formats import AVRO, Layout, layout_of
+from transforms.sources.forms import Form, form_of
 from transforms.sources.lines import BLOCK, count_newlines
 from transforms.sources.messages import MESSAGES, Message
-from transforms.sources.records import RawRecord, raw_records
+from transforms.sources.records import raw_records
+from transforms.sources.unreadable import UNREADABLE
 
 
 class Original(NamedTuple):
@@ -28,6 +30,10 @@ class Original(NamedTuple):
     """The message that it came in; None when it came from another file."""
     number: int = 0
     """Its place among the records of that message."""
+    form: Form = Form("")
+    """How it is written."""
+    avro: bytes = b""
+    """Of an Avro container's record, its own bytes."""
 
 
 GONE: Final = Original(None, 0)
@@ -82,9 +88,9 @@ def _in_one_go(source: str, wanted: dict[int, set[int]], layout: Layout) -> Iter
     for chunk in chunks(Part(source, 0, None), layout):
         if chunk.position in left:
             indexes = wanted[chunk.position]
-            for index, raw in enumerate(raw_records(chunk)):
+            for index, original in enumerate(_originals(chunk)):
                 if index in indexes:
-                    yield record_ref(chunk.position, index), _original(raw)
+                    yield record_ref(chunk.position, index), original
             left.discard(chunk.position)
         if not left:
             return
@@ -101,11 +107,14 @@ def _by_position(
                 line, counted = line + count_newlines(data), counted + len(data)
         part = Part(stream.name, position, None, True, line if lines else 0)
         # A chunk may end elsewhere than it did, where its end was that of a part of the file.
-        records = itertools.chain.from_iterable(map(raw_records, chunks(part, layout)))
-        for index, raw in enumerate(itertools.islice(records, max(indexes) + 1)):
+        records = itertools.chain.from_iterable(map(_originals, chunks(part, layout)))
+        for index, original in enumerate(itertools.islice(records, max(indexes) + 1)):
             if index in indexes:
-                yield record_ref(position, index), _original(raw)
+                yield record_ref(position, index), original
 
 
-def _original(raw: RawRecord) -> Original:
-    return Original(raw.text, raw.line, raw.message, raw.number)
+def _originals(chunk: Chunk) -> Iterator[Original]:
+    form = form_of(chunk)
+    for raw in raw_records(chunk):
+        own = Form(UNREADABLE) if raw.problem and not raw.binary else form
+        yield Original(raw.text, raw.line, raw.message, raw.number, own, raw.binary)

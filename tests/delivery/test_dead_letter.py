@@ -72,7 +72,7 @@ def test_the_shape_of_a_rejected_item(tmp_path: Path, source: Path) -> None:
         "time": 1_700_000_000_004,
         "payload": {"user_id": "u1", "action_type": "spin"},
         "original": RECORDS[4].decode(),
-        "source": {"name": str(source), "line": 5, "position": 0, "index": 4},
+        "source": {"name": str(source), "format": "json", "line": 5, "position": 0, "index": 4},
         "mapping": "m-4f1c",
         "failures": 1,
         "first": {"reason": "user_id could not be found", "at": written},
@@ -84,7 +84,9 @@ def test_the_shape_of_a_rejected_item(tmp_path: Path, source: Path) -> None:
 
 
 def test_the_shape_of_a_record_that_could_not_be_decoded(tmp_path: Path) -> None:
-    failed = Failed(REJECTED, "undecodable: no JSON", "s.jsonl", record_ref(4096, 3), line=77, original=b"\xff{")
+    failed = Failed(
+        REJECTED, "undecodable: no JSON", "s.jsonl", record_ref(4096, 3), line=77, original=b"\xff{", format="json"
+    )
     (letter,) = write(tmp_path / "dead", "12traits", [failed])
     del letter["id"]
     written = letter.pop("at")
@@ -100,7 +102,7 @@ def test_the_shape_of_a_record_that_could_not_be_decoded(tmp_path: Path) -> None
         "time": None,
         "payload": None,
         "original": {"base64": "/3s="},
-        "source": {"name": "s.jsonl", "line": 77, "position": 4096, "index": 3},
+        "source": {"name": "s.jsonl", "format": "json", "line": 77, "position": 4096, "index": 3},
         "mapping": "m-0001",
         "failures": 1,
         "first": {"reason": "undecodable: no JSON", "at": written},

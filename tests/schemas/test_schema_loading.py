@@ -246,3 +246,12 @@ def test_whatever_bytes_are_in_the_file(content: bytes, tmp_path_factory: pytest
     with pytest.raises(SchemaError) as error:
         schemas.load_file(path)
     assert error.value.message
+
+
+def test_a_schema_that_travelled_is_the_one_of_this_process() -> None:
+    event = schemas.load("telemetry/event")
+    assert pickle.loads(pickle.dumps(event)) is event
+    own = schemas.parse({"type": "record", "name": "Own", "fields": [{"name": "a", "type": "long"}]}, "telemetry/event")
+    arrived = pickle.loads(pickle.dumps(own))
+    assert arrived.avro == own.avro and arrived.fields.keys() == {"a"}
+    assert pickle.loads(pickle.dumps(own)) is arrived

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -254,6 +255,29 @@ def _read_meta(file: io.BytesIO) -> dict[bytes, bytes]:
 def pack_payload(header: bytes, blocks: bytes) -> bytes:
     """A header (`Header.text`) and blocks as one payload."""
     return len(header).to_bytes(4, "big") + header + blocks
+
+
+@lru_cache(maxsize=64)
+def _header_of(schema: bytes) -> bytes:
+    pairs = ((b"avro.schema", schema), (b"avro.codec", b"null"))
+    meta = b"".join(write_long(len(text)) + text for pair in pairs for text in pair)
+    return AVRO_MAGIC + write_long(len(pairs)) + meta + write_long(0) + bytes(SYNC)
+
+
+def payload_of_one(schema: bytes, record: bytes) -> bytes:
+    """A chunk's payload with one record alone, in its binary encoding; `schema` is what it was written with, as JSON."""
+    return pack_payload(_header_of(schema), write_long(1) + write_long(len(record)) + record + bytes(SYNC))
+
+
+def write_long(value: int) -> bytes:
+    """The inverse of `read_long`."""
+    left = value << 1 if value >= 0 else ~value << 1 | 1
+    text = bytearray()
+    while left > 127:
+        text.append(left & 127 | 128)
+        left >>= 7
+    text.append(left)
+    return bytes(text)
 
 
 def unpack_payload(payload: bytes) -> tuple[bytes, bytes]:

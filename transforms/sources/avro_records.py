@@ -18,6 +18,7 @@ BAD_RECORD: Final = (ValueError, IndexError, KeyError, EOFError, OverflowError, 
 
 class ReadRecords(Protocol):
     """Reads `count` records from the start of `data`, appends them to `records` and returns where they end.
+    Compiled with `ends`, it appends pairs: the record, and where it ends.
 
     Raises one of BAD_RECORD; the records before are in `records` then.
     """
@@ -26,17 +27,17 @@ class ReadRecords(Protocol):
 
 
 def compile_records(
-    schema: Any, reader: Type | None = None, decode: Callable[[bytes], str] = bytes.decode
+    schema: Any, reader: Type | None = None, decode: Callable[[bytes], str] = bytes.decode, ends: bool = False
 ) -> ReadRecords:
     """A function that reads records written by a schema (parsed JSON, logical types not heeded), as dicts.
 
     reader: the type that is wanted; fields that it does not have are passed over. None: all fields.
-    decode: makes text of bytes that are not ASCII.
+    decode: makes text of bytes that are not ASCII. ends: tell where each record ends.
     Raises ValueError for a schema that is none.
     """
     code = _Code()
     name = code.record(schema, "", reader, skip=False)
-    source = "\n".join((*code.lines, _LOOP.format(name=name)))
+    source = "\n".join((*code.lines, _LOOP.format(name=name, found="(record, at)" if ends else "record")))
     scope: dict[str, Any] = {"_number": _number, "_length": _length, "_float": _FLOAT, "_double": _DOUBLE}
     scope |= {"_decode": decode, **code.constants}
     # All of the source is written below: no name or text of the schema is in it, those are constants.
@@ -55,7 +56,7 @@ def read(data, count, records):
         record, at = {name}(data, text, at)
         if at > end:
             raise EOFError("it ends inside a record")
-        append(record)
+        append({found})
     return at
 """
 

@@ -12,7 +12,8 @@ import msgspec
 from transforms.sources.files import Corrupt
 from transforms.sources.json_values import Scanner
 from transforms.sources.lines import BOM
-from transforms.sources.messages import ENCODING, FORMAT, GZIP, MAX_CONTENT, MAX_MESSAGE_RECORDS, size_inside
+from transforms.sources.messages import ENCODING, GZIP, MAX_CONTENT, MAX_MESSAGE_RECORDS, Again, size_inside
+from transforms.sources.unreadable import UNREADABLE
 
 SPACE: Final = b" \t\r\n"
 
@@ -76,20 +77,20 @@ def bare(text: bytes) -> bytes:
     return text.removeprefix(BOM).strip(SPACE)
 
 
-def pieces(data: bytes, attributes: Mapping[str, str]) -> list[Piece]:
+def pieces(data: bytes, attributes: Mapping[str, str], again: Again | None = None) -> list[Piece]:
     """The records of a message, at most MAX_MESSAGE_RECORDS; what cannot be taken apart is one, with the problem.
 
     JSON that is one value is one record, or an array of them. Other text is a record a line, or, when it begins
-    with a brace alone on its line, objects over several lines.
+    with a brace alone on its line, objects over several lines. A record relayed again is one.
     """
+    if again is not None:
+        return [_record_again(data, again)]
     try:
         text = content(data, attributes)
     except Corrupt as problem:
         return [Piece(data, str(problem))]
     if attributes.get(ENCODING) == "BINARY":
         return [Piece(text)]
-    if FORMAT in attributes:
-        return [Piece(text.rstrip(b"\r\n"))]
     text = bare(text)
     if not text:
         return [Piece(data, "the message is empty: it has no data")]
@@ -97,6 +98,13 @@ def pieces(data: bytes, attributes: Mapping[str, str]) -> list[Piece]:
     if len(found) > MAX_MESSAGE_RECORDS:
         return [Piece(data, f"the message has over {MAX_MESSAGE_RECORDS:,} records")]
     return found
+
+
+def _record_again(data: bytes, again: Again) -> Piece:
+    if again.format == UNREADABLE:
+        return Piece(data, "there was no record where this was read")
+    blank = again.format != "avro" and not data.strip(SPACE)
+    return Piece(data, "the dead letter has no record in it" if blank else "")
 
 
 def _cut(text: bytes) -> Iterator[Piece]:

@@ -30,12 +30,6 @@ MAGIC: Final = b"playrelay messages 1\n"
 ENCODING: Final = "googclient_schemaencoding"
 """Attribute that Pub/Sub sets on the messages of a topic with a schema: `BINARY` or `JSON` (Pub/Sub, "Create and manage
 schemas", "Message attributes")."""
-FORMAT: Final = "playrelay.format"
-"""Attribute of a record that is relayed again: `csv` when the message is a row of a CSV file; else it is not set."""
-HEADER: Final = "playrelay.header"
-"""Attribute: that file's header row."""
-DELIMITER: Final = "playrelay.delimiter"
-"""Attribute: the character between that file's columns."""
 GZIP: Final = b"\x1f\x8b"
 """How gzip data begins."""
 
@@ -51,6 +45,24 @@ _HEAD: Final = struct.Struct("<II")
 _NAME: Final = struct.Struct("<I")
 
 
+class Again(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a record that is relayed again is, as its dead letter says.
+
+    It stands beside the message's attributes and not among them, so that nobody who may publish can pretend to it.
+    """
+
+    format: str
+    """How the data is written: as in a letter's `source.format`. It is one record, whatever is in it."""
+    letter: bytes
+    """What a letter has of the one before, when the record fails again; transforms/dead_letter.py reads it."""
+    header: bytes = b""
+    """For CSV, the header row."""
+    delimiter: str = ""
+    """For CSV."""
+    schema: bytes = b""
+    """For a record of an Avro container, what it was written with, as JSON. The data is its binary encoding then."""
+
+
 class Message(NamedTuple):
     """A message of a subscription."""
 
@@ -60,6 +72,8 @@ class Message(NamedTuple):
     ordering_key: str = ""
     published_ms: int = 0
     """When it was published, in ms since 1970 UTC; 0 when not known."""
+    again: Again | None = None
+    """Set when it is no message that came, but a record relayed again."""
 
 
 class _Rest(msgspec.Struct, array_like=True, gc=False):
@@ -69,6 +83,8 @@ class _Rest(msgspec.Struct, array_like=True, gc=False):
     ids: list[str]
     ordering_keys: list[str]
     published_ms: list[int]
+    again: list[Again | None] = []
+    """Empty when no message is a record relayed again."""
 
 
 class Packed(msgspec.Struct, array_like=True, gc=False):
@@ -92,21 +108,23 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Packed).decode
 _decode_rest = msgspec.msgpack.Decoder(_Rest).decode
-_TOLD: Final = frozenset((ENCODING, FORMAT))
 
 
 def pack_messages(messages: Sequence[Message]) -> bytes:
     """The payload of a chunk. `blocks` says how many messages go into one, so that it has no more records than a
     reference can tell apart."""
     given = [message[1] for message in messages]
+    again = [message[5] for message in messages]
+    relayed_again = any(again)
     rest = _Rest(
         [attributes if attributes.__class__ is dict else dict(attributes) for attributes in given],
         [message[2] for message in messages],
         [message[3] for message in messages],
         [message[4] for message in messages],
+        again if relayed_again else [],
     )
     data = [message[0] for message in messages]
-    plain = all(map(_TOLD.isdisjoint, filter(None, given)))
+    plain = not relayed_again and not any(ENCODING in attributes for attributes in filter(None, given))
     return _encode(Packed(plain, b"\n".join((*data, b"")), _packed_lengths(data), msgspec.Raw(_encode(rest))))
 
 
@@ -115,7 +133,7 @@ def unpack_messages(payload: bytes) -> list[Message]:
     packed = unpack(payload)
     rest = _decode_rest(packed.rest)
     columns = (rest.attributes, rest.ids, rest.ordering_keys, rest.published_ms)
-    return list(map(Message, data_of(packed), *columns))
+    return list(map(Message, data_of(packed), *columns, rest.again or [None] * packed.count))
 
 
 def unpack(payload: bytes) -> Packed:
@@ -123,13 +141,18 @@ def unpack(payload: bytes) -> Packed:
     return _decode(payload)
 
 
-def data_of(packed: Packed) -> list[bytes]:
-    """The data of each message."""
+def lengths_of(packed: Packed) -> array.array[int]:
+    """Bytes of each message's data."""
     lengths = array.array("I", packed.lengths)
     if sys.byteorder == "big":
         lengths.byteswap()
+    return lengths
+
+
+def data_of(packed: Packed) -> list[bytes]:
+    """The data of each message."""
     found, at, text = [], 0, packed.text
-    for length in lengths:
+    for length in lengths_of(packed):
         found.append(text[at : at + length])
         at += length + 1
     return found
@@ -138,6 +161,13 @@ def data_of(packed: Packed) -> list[bytes]:
 def attributes_of(packed: Packed) -> list[dict[str, str]]:
     """The attributes of each message."""
     return _decode_rest(packed.rest).attributes
+
+
+def parts_of(packed: Packed) -> Iterator[tuple[bytes, dict[str, str], Again | None]]:
+    """What is looked at to decode each message: its data, its attributes and whether it is a record relayed again."""
+    rest = _decode_rest(packed.rest)
+    again = rest.again or [None] * packed.count
+    return zip(data_of(packed), rest.attributes, again, strict=True)
 
 
 def _packed_lengths(data: Sequence[bytes]) -> bytes:

@@ -20,7 +20,7 @@ from transforms.sources.avro_records import BAD_RECORD, ReadRecords, compile_rec
 from transforms.sources.delimited import is_blank, row_texts
 from transforms.sources.json_values import ARRAY, elements
 from transforms.sources.message_records import pieces
-from transforms.sources.messages import MESSAGES, Message, unpack_messages
+from transforms.sources.messages import MESSAGES, Again, Message, unpack_messages
 from transforms.sources.unreadable import UNREADABLE, read_unreadable
 
 MAX_CONTENT: Final = 256 << 20
@@ -46,6 +46,8 @@ class RawRecord(NamedTuple):
     """The message that it came in."""
     number: int = 0
     """Its place in that message."""
+    binary: bytes = b""
+    """For Avro, the record's own bytes; empty when there are none, or they cannot be told from the others'."""
 
 
 Attempt = tuple[RawRecord, Any, Exception | None]
@@ -115,7 +117,8 @@ def _avro(chunk: Chunk) -> Iterator[RawRecord]:
 
 
 def avro_records(chunk: Chunk, codec: str, read: ReadRecords) -> Iterator[RawRecord]:
-    """The records of an Avro chunk as a function reads them; it must not raise for text that is not UTF-8.
+    """The records of an Avro chunk as a function reads them, with their ends; it must not raise for text that is not
+    UTF-8.
 
     What cannot be read of a block comes as one, with the problem.
     """
@@ -123,24 +126,35 @@ def avro_records(chunk: Chunk, codec: str, read: ReadRecords) -> Iterator[RawRec
     for offset, count, stored in avro.blocks_of(text):
         found: list[Any] = []
         problem = ""
-        at = chunk.position + offset
+        data, begin, at = b"", 0, chunk.position + offset
         try:
             data = decompress(codec, stored)
             if read(data, count, found) != len(data):
                 problem = f"the Avro block has bytes left behind its {count:,} records"
         except (*BAD_RECORD, *BAD_BLOCK) as error:
             problem = f"damaged Avro block: {count - len(found):,} of its {count:,} records cannot be read ({error})"
-        for values in found:
+        for values, end in found:
             body = json_text(values)
-            yield RawRecord(at, 0, body, "" if body else "a text is not UTF-8", values)
+            problem_of_it = "" if body else "a text is not UTF-8"
+            yield RawRecord(at, 0, body, problem_of_it, values, binary=data[begin:end])
+            begin = end
         if problem:
             yield RawRecord(at, 0, stored[:64], problem)
 
 
 def _messages(chunk: Chunk) -> Iterator[RawRecord]:
     for message in unpack_messages(chunk.payload):
-        for number, piece in enumerate(pieces(message.data, message.attributes)):
+        if message.again is not None and message.again.schema:
+            for raw in _avro(container_chunk(chunk, message.data, message.again)):
+                yield raw._replace(message=message)
+            continue
+        for number, piece in enumerate(pieces(message.data, message.attributes, message.again)):
             yield RawRecord(chunk.position, 0, piece.text, piece.problem, None, message, number)
+
+
+def container_chunk(chunk: Chunk, data: bytes, again: Again) -> Chunk:
+    """A record of an Avro container relayed again, as a chunk of such a container."""
+    return chunk._replace(format="avro", payload=avro.payload_of_one(again.schema, data))
 
 
 def _unreadable(chunk: Chunk) -> Iterator[RawRecord]:
@@ -163,7 +177,7 @@ _READERS: Final[Mapping[str, Callable[[Chunk], Iterator[RawRecord]]]] = {
 def _whole_reader(header: bytes) -> tuple[str, ReadRecords]:
     """The codec of a container, and what reads all of its records' fields."""
     parsed = avro.parse_header(header)
-    return parsed.codec, compile_records(parsed.schema, decode=surrogates)
+    return parsed.codec, compile_records(parsed.schema, decode=surrogates, ends=True)
 
 
 def surrogates(text: bytes) -> str:

@@ -1,0 +1,145 @@
+"""Which dead letters were replayed: kept beside them, so that replaying twice sends nothing twice."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import sqlite3
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+from apache_beam.io.filesystems import FileSystems
+
+from transforms.letter_stores import LetterError
+from transforms.sources.files import is_local
+
+NAME: Final = "replayed.sqlite"
+"""The file in a folder on disk."""
+OBJECTS: Final = ".replayed"
+"""Ending of the objects in a folder in cloud storage."""
+VERSION: Final = 1
+
+_TABLE: Final = """
+CREATE TABLE replayed (
+    id TEXT NOT NULL,
+    failures INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    at TEXT NOT NULL,
+    PRIMARY KEY (id, failures)
+) WITHOUT ROWID
+"""
+
+Mark = tuple[str, int, str, str]
+"""Id and failures of a letter, what became of it, and when."""
+
+
+class Marks:
+    """Which letters at a location were replayed, by id and count of failures, and what became of them.
+
+    In a folder on disk this is a small SQLite file, which any number of processes and threads may have open; in cloud
+    storage, an object for each `mark`, read when this is made. With `write=False` nothing is made or changed. Raises
+    LetterError when what is there cannot be read or written.
+    """
+
+    def __init__(self, location: str, write: bool = True) -> None:
+        self.location = location
+        self._lock = threading.Lock()
+        self._store = None if is_local(location) else location
+        path = os.path.join(location, NAME)
+        self._name = path if self._store is None else location
+        with self._explained():
+            if self._store is not None or not (write or os.path.exists(path)):
+                self._base = sqlite3.connect(":memory:", check_same_thread=False)
+            else:
+                self._base = _open(path, write)
+            self._prepare()
+        if self._store is not None:
+            self._insert(_read_objects(self._store))
+
+    def mark(self, letters: Iterable[tuple[str, int]], outcome: str) -> None:
+        """Notes that letters, by id and failures, were replayed, and what became of them (`delivered`, `filtered`,
+        `failed again`, …). It is durable when this returns. What was marked before stays as it was."""
+        at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        marks = [(id, failures, outcome, at) for id, failures in letters]
+        if self._store is not None and marks:
+            _write_object(self._store, marks)
+        self._insert(marks)
+
+    def is_marked(self, id: str, failures: int) -> bool:
+        """Whether a letter was replayed."""
+        with self._lock, self._explained():
+            found = self._base.execute("SELECT 1 FROM replayed WHERE id = ? AND failures = ?", (id, failures))
+            return found.fetchone() is not None
+
+    def counts(self) -> dict[str, int]:
+        """How many letters were replayed, by what became of them."""
+        with self._lock, self._explained():
+            return dict(self._base.execute("SELECT outcome, count(*) FROM replayed GROUP BY outcome ORDER BY outcome"))
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._base.close()
+
+    def _insert(self, marks: Iterable[Mark]) -> None:
+        with self._lock, self._explained(), self._base:
+            self._base.executemany("INSERT OR IGNORE INTO replayed VALUES (?, ?, ?, ?)", marks)
+
+    def _prepare(self) -> None:
+        (version,) = self._base.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            with self._base:
+                self._base.execute("BEGIN IMMEDIATE")
+                (version,) = self._base.execute("PRAGMA user_version").fetchone()
+                if version == 0:  # no other process was quicker
+                    self._base.execute(_TABLE)
+                    self._base.execute(f"PRAGMA user_version = {VERSION}")
+                    version = VERSION
+        if version != VERSION:
+            raise LetterError(
+                f"{self._name} is of version {version}, this playrelay writes version {VERSION}; use a newer one"
+            )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LetterError(f"{self._name}: {error}; it says which dead letters were replayed") from error
+
+
+def _open(path: str, write: bool) -> sqlite3.Connection:
+    name = f"file:{quote(os.path.abspath(path))}"
+    if write:
+        base = sqlite3.connect(f"{name}?mode=rwc", uri=True, timeout=60, check_same_thread=False)
+        base.execute("PRAGMA journal_mode = WAL")
+        base.execute("PRAGMA synchronous = FULL")
+        return base
+    base = sqlite3.connect(f"{name}?mode=ro", uri=True, timeout=60, check_same_thread=False)
+    try:
+        base.execute("PRAGMA user_version").fetchone()
+    except sqlite3.OperationalError:
+        # In a folder that cannot be written to, files of WAL can only be read as what nobody changes.
+        base.close()
+        base = sqlite3.connect(f"{name}?immutable=1", uri=True, check_same_thread=False)
+    return base
+
+
+def _read_objects(folder: str) -> Iterator[Mark]:
+    decode = msgspec.json.Decoder(Mark).decode_lines
+    for found in FileSystems.match([FileSystems.join(folder, f"*{OBJECTS}")])[0].metadata_list:
+        with FileSystems.open(found.path) as file:
+            try:
+                yield from decode(file.read())
+            except msgspec.DecodeError as error:
+                raise LetterError(f"{found.path}: {error}; it says which dead letters were replayed") from error
+
+
+def _write_object(folder: str, marks: list[Mark]) -> None:
+    path = FileSystems.join(folder, f"{uuid.uuid4().hex}{OBJECTS}")
+    with FileSystems.create(path, mime_type="application/x-ndjson") as file:
+        file.write(msgspec.json.Encoder().encode_lines(marks))
