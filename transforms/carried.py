@@ -16,7 +16,7 @@ import zstandard
 
 from transforms.dead_letter import Failed
 from transforms.elements import Item
-from transforms.sources.messages import ENCODING, Message
+from transforms.sources.messages import Message
 from transforms.sources.records import RawRecord
 
 _HEAD: Final = struct.Struct("<II")
@@ -42,8 +42,8 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
     items: list[Item]
     """Their reference is an index into `records`."""
     records: list[_Record | None]
-    messages: list[tuple[bytes, dict[str, str], str, str, int]]
-    """The messages; those whose records are their data as it stands, without data."""
+    messages: list[tuple[dict[str, str], str, str, int]]
+    """Attributes, id, ordering key and time of the messages; their data is in the records."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -95,7 +95,7 @@ class Carried:
         """A failed item with the record at a place: nothing has to be read again for its dead letter."""
         record = self._packed.records[place]
         assert record is not None
-        message = None if record.message < 0 else Message(*self._packed.messages[record.message])
+        message = None if record.message < 0 else Message(b"", *self._packed.messages[record.message])
         return with_record(failed._replace(source=self.source, ref=record.ref), record.text, message, record.number)
 
     def name(self, place: int) -> tuple[str, int]:
@@ -104,7 +104,7 @@ class Carried:
         assert record is not None
         if record.message < 0:
             return f"{self._packed.source} {record.ref}", 0
-        return self._packed.messages[record.message][2], record.number
+        return self._packed.messages[record.message][1], record.number
 
     def only(self, items: Sequence[Item]) -> bytes:
         """Some of the items packed again; each record stays in its place."""
@@ -120,7 +120,7 @@ def pack_carried(source: str, items: Collection[Item], records: Mapping[int, Raw
         (payload, model, user, time, places.setdefault(ref, len(places))) for payload, model, user, time, ref in items
     ]
     known: dict[int, int] = {}
-    messages: list[tuple[bytes, dict[str, str], str, str, int]] = []
+    messages: list[tuple[dict[str, str], str, str, int]] = []
     kept: list[_Record | None] = []
     for ref in places:
         record = records[ref]
@@ -129,8 +129,7 @@ def pack_carried(source: str, items: Collection[Item], records: Mapping[int, Raw
         if message is not None:
             at = known.setdefault(id(message), len(messages))
             if at == len(messages):
-                data = message.data if ENCODING in message.attributes else b""
-                messages.append((data, dict(message.attributes), *message[2:]))
+                messages.append((dict(message.attributes), message.id, message.ordering_key, message.published_ms))
         kept.append(_Record(ref, record.text, at, record.number))
     return _pack(_Packed(source, placed, kept, messages))
 
@@ -152,4 +151,4 @@ def size_of(data: bytes) -> Size:
 
 def with_record(failed: Failed, text: bytes, message: Message | None, number: int) -> Failed:
     """A failed record or item with its record: as written (Avro: its JSON text), its message, its place in that."""
-    return failed._replace(original=text)
+    return failed._replace(original=text, message=message, number=number)

@@ -115,6 +115,7 @@ class Outcome:
         for failed in self.failed:
             assert failed.source == SUBSCRIPTION
             assert failed.original == b"record %d" % failed.ref
+            assert failed.message is not None and failed.message.id == f"m{failed.ref}"
 
 
 _outcomes: dict[str, Outcome] = {}

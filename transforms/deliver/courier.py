@@ -21,8 +21,7 @@ from transforms.deliver.sender import FIRST_PAUSE, LONGEST_PAUSE, Policy, Sender
 from transforms.deliver.sink import packing_of, settings_of
 from transforms.deliver.waiting import Name
 from transforms.destination import Destination
-from transforms.elements import Item
-from transforms.pack import Packing, TooLarge
+from transforms.pack import Packing, SourcedItem, TooLarge
 from transforms.tally import Tally
 from transforms.vendors import get
 from transforms.vendors.base import Answer, Batch, Settings, excerpt
@@ -78,13 +77,13 @@ class _TryOnce(Sender):
             self._give_back(rest.batch.items, reason, answer)
         return False
 
-    def _fail(self, outcome: str, items: Iterable[tuple[Item, str]], reason: str, answer: Answer | None = None) -> None:
+    def _fail(self, outcome: str, items: Sequence[SourcedItem], reason: str, answer: Answer | None = None) -> None:
         if outcome == UNDELIVERED:
             self._give_back(items, reason, answer)
         else:
             super()._fail(outcome, items, reason, answer)
 
-    def _give_back(self, items: Iterable[tuple[Item, str]], reason: str, answer: Answer | None) -> None:
+    def _give_back(self, items: Sequence[SourcedItem], reason: str, answer: Answer | None) -> None:
         keys = [(item[4], item[1]) for item, _ in items]
         self.back += keys
         if self.trouble is None:

@@ -31,7 +31,7 @@ from transforms.deliver.courier import POLL, Courier, Flight, Key, Trouble, cour
 from transforms.deliver.sink import FAILED, Delivered
 from transforms.deliver.waiting import NO_WINDOW, Entry, Held, Name, named, split
 from transforms.destination import Destination
-from transforms.elements import INDEX_BITS, Item
+from transforms.elements import INDEX_BITS, Item, Origin
 from transforms.pack import Packing, TooLarge, in_time_order, pack
 from transforms.tally import Tally, total
 from transforms.vendors.base import Batch
@@ -384,7 +384,7 @@ def _batches(unpacked: Iterable[tuple[Entry, Carried]], packing: Packing) -> Ite
     """The batches of entries that come by window, none across two windows."""
     for _, group in groupby(unpacked, key=lambda pair: pair[0].window):
         yield from pack(
-            in_time_order([(carried.source, named(entry, carried.items)) for entry, carried in group]), packing
+            in_time_order([(Origin(carried.source), named(entry, carried.items)) for entry, carried in group]), packing
         )
 
 
