@@ -26,6 +26,7 @@ from pipelines.plan import Plan, make_plan
 from transforms.counters import CountFn
 from transforms.dead_letter import WriteDeadLettersFn
 from transforms.deliver.stateful import DeliverStream, Patience
+from transforms.keep import Keep
 from transforms.letter_stores import check_location
 from transforms.map_records import FAILED, TALLY, MapRecordsFn, tag
 from transforms.sources.subscription import ReadSubscription
@@ -61,7 +62,7 @@ def build(
     (
         failed
         | "Failed" >> beam.Flatten()
-        | "Keep dead letters" >> beam.Reshuffle()
+        | "Keep dead letters" >> Keep()
         | "Write dead letters" >> beam.ParDo(writer)
     )
 
