@@ -40,18 +40,22 @@ USAGE = (
 def build(
     pipeline: beam.Pipeline, plan: Plan, chunks: beam.PTransform, dead_letters: str, patience: Patience = Patience()
 ) -> None:
-    """Wires the whole job into a pipeline, its steps named and in one order, so that a job can be updated."""
+    """Wires the whole job into a pipeline.
+
+    Its steps are always in one order, whatever the relay file's: a job that is updated finds its state again by them.
+    """
     run = uuid.uuid4().hex
+    destinations = sorted(plan.destinations, key=lambda to: to.name)
     mapped = (
         pipeline
         | "Read" >> chunks
         | "Map"
-        >> beam.ParDo(MapRecordsFn(plan.source, plan.destinations, plan.selection, run, carry=True)).with_outputs(
-            TALLY, FAILED, *(tag(to.name) for to in plan.destinations)
+        >> beam.ParDo(MapRecordsFn(plan.source, destinations, plan.selection, run, carry=True)).with_outputs(
+            TALLY, FAILED, *(tag(to.name) for to in destinations)
         )
     )
     tallies, failed = [mapped[TALLY]], [mapped[FAILED]]
-    for to in plan.destinations:
+    for to in destinations:
         deliver = DeliverStream(to, plan.models[to.name], run, patience)
         delivered = mapped[tag(to.name)] | f"Deliver to {to.name}" >> deliver
         tallies.append(delivered.tallies)
@@ -59,12 +63,7 @@ def build(
     tallies | "Tallies" >> beam.Flatten() | "Count" >> beam.ParDo(CountFn())
     # Behind a shuffle of their own: letters that cannot be written must not have anything sent again.
     writer = WriteDeadLettersFn(dead_letters, plan.vendors, plan.versions, plan.layout)
-    (
-        failed
-        | "Failed" >> beam.Flatten()
-        | "Keep dead letters" >> Keep()
-        | "Write dead letters" >> beam.ParDo(writer)
-    )
+    (failed | "Failed" >> beam.Flatten() | "Keep dead letters" >> Keep() | "Write dead letters" >> beam.ParDo(writer))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

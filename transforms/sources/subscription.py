@@ -15,6 +15,7 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.elements import Chunk
+from transforms.pull import SubscriptionError
 from transforms.sources.lines import BLOCK
 from transforms.sources.messages import MESSAGES, Message, blocks, pack_messages
 
@@ -78,16 +79,22 @@ class ReadSubscription(beam.PTransform):
     what it was given before anything is done with it.
 
         chunks = pipeline | ReadSubscription("projects/my-project/subscriptions/game-events")
+
+    Raises SubscriptionError for a name that is no subscription's.
     """
 
     def __init__(self, subscription: str) -> None:
         super().__init__()
         self.subscription = subscription
+        try:
+            self._read = ReadFromPubSub(subscription=subscription, with_attributes=True)
+        except ValueError as error:
+            raise SubscriptionError(f"{subscription}: {error} Expected projects/PROJECT/subscriptions/NAME") from error
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Chunk]:
-        """Wires the steps. ValueError when the name is no subscription's."""
+        """Wires the steps."""
         return (
             begin
-            | "Messages" >> ReadFromPubSub(subscription=self.subscription, with_attributes=True)
+            | "Messages" >> self._read
             | "Chunks" >> beam.ParDo(GatherFn(self.subscription)).with_output_types(Chunk)
         )
