@@ -38,7 +38,7 @@ class StreamOptions(PipelineOptions):
             "--hold", default="24h", help="How long items wait for a vendor that takes nothing, such as 24h or 30m."
         )
         parser.add_argument(
-            "--allowed_lateness", default="0", help="How long after its end a window (batch.window) is kept open."
+            "--allowed_lateness", default="0s", help="How long after its end a window (batch.window) is kept open."
         )
 
 
