@@ -16,12 +16,13 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.explain import explained
+from pipelines.fetch import load_from
 from pipelines.options import RelayOptions, selection_of
-from pipelines.plan import Plan, load, make_plan
+from pipelines.plan import Plan, make_plan
 from transforms.account import WriteReport
 from transforms.dead_letter import WriteDeadLettersFn
 from transforms.deliver.sink import Deliver
@@ -63,11 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
-        plan, _ = make_plan(load(ours.relay), selection_of(ours), ours.only or ())
+        plan, _ = make_plan(load_from(ours.relay), selection_of(ours), ours.only or ())
         options.view_as(SetupOptions).save_main_session = False
         pipeline = beam.Pipeline(runner=_runner(options), options=options)
         build(pipeline, plan, ours.input, ours.dead_letters, ours.report)
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        if options.view_as(GoogleCloudOptions).template_location is not None:
+            return 0  # a template's launcher has only described the job: Dataflow starts it
+        result.wait_until_finish()
         return 0 if ours.report is None else _exit_code(ours.report)
     except Exception as error:
         lines = explained(error)

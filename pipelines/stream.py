@@ -30,6 +30,7 @@ from transforms.keep import Keep
 from transforms.letter_stores import check_location
 from transforms.map_records import FAILED, TALLY, MapRecordsFn, tag
 from transforms.sources.subscription import ReadSubscription
+from transforms.sources.unbounded import ReadUnbounded
 
 USAGE = (
     "usage: python -m pipelines.stream --relay=FILE --subscription=projects/P/subscriptions/S"
@@ -79,9 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         standard = options.view_as(StandardOptions)
         standard.streaming = True
         options.view_as(SetupOptions).save_main_session = False
-        local = (standard.runner or "DirectRunner").rpartition(".")[2] in ("DirectRunner", "BundleBasedDirectRunner")
+        runner = (standard.runner or "DirectRunner").rpartition(".")[2]
+        local = runner in ("DirectRunner", "BundleBasedDirectRunner")
+        read = ReadSubscription if local or "Dataflow" in runner else ReadUnbounded
         pipeline = beam.Pipeline(runner=BundleBasedDirectRunner() if local else standard.runner, options=options)
-        build(pipeline, plan, ReadSubscription(streaming.subscription), ours.dead_letters, patience_of(streaming))
+        build(pipeline, plan, read(streaming.subscription), ours.dead_letters, patience_of(streaming))
         result = pipeline.run()
         if local:
             result.wait_until_finish()

@@ -72,6 +72,14 @@ class GatherFn(beam.DoFn):
         self._held, self._bytes = [], 0
 
 
+def check_subscription(name: str) -> None:
+    """Raises SubscriptionError for a name that is no subscription's."""
+    try:
+        ReadFromPubSub(subscription=name)
+    except ValueError as error:
+        raise SubscriptionError(f"{name}: {error} Expected projects/PROJECT/subscriptions/NAME") from error
+
+
 class ReadSubscription(beam.PTransform):
     """Reads a Pub/Sub subscription without end.
 
@@ -86,15 +94,12 @@ class ReadSubscription(beam.PTransform):
     def __init__(self, subscription: str) -> None:
         super().__init__()
         self.subscription = subscription
-        try:
-            self._read = ReadFromPubSub(subscription=subscription, with_attributes=True)
-        except ValueError as error:
-            raise SubscriptionError(f"{subscription}: {error} Expected projects/PROJECT/subscriptions/NAME") from error
+        check_subscription(subscription)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Chunk]:
         """Wires the steps."""
         return (
             begin
-            | "Messages" >> self._read
+            | "Messages" >> ReadFromPubSub(subscription=self.subscription, with_attributes=True)
             | "Chunks" >> beam.ParDo(GatherFn(self.subscription)).with_output_types(Chunk)
         )
