@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from pipelines import logs
 from pipelines.printable import printable
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def _version(context: click.Context, parameter: click.Parameter, asked: bool) ->
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
 def main() -> None:
     """Relay game telemetry to 12traits, Traitly, Parcelvoy, Swrve and Teak."""
+    logs.set_up()
 
 
 def _relay_argument(function: Any) -> Any:
@@ -53,7 +55,7 @@ def _only_option(function: Any) -> Any:
 @_relay_argument
 @click.option("--input", "inputs", multiple=True, required=True, metavar="GLOB", help="Files to read; repeatable.")
 @click.argument("more_inputs", nargs=-1, metavar="[GLOB]...")
-@click.option("--dead-letters", metavar="DIR", help="Folder for dead letters, on disk or gs://.")
+@click.option("--dead-letters", metavar="PLACE", help="For dead letters: a folder, gs://, or projects/P/topics/T.")
 @click.option("--report", metavar="FILE", help="Write the run report as JSON, on disk or gs://.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read the first N records only.")
 @click.option("--since", metavar="TIME", help="Relay records from this time on (2026-11-24, or with T08:00:00Z).")
@@ -116,9 +118,13 @@ def run(
 )
 @click.option("--report", metavar="FILE", help="Write the report as JSON when the stream ends, on disk or gs://.")
 @_only_option
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How logs are written."
+)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), metavar="PORT", help="Serve Prometheus metrics there.")
-@click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
+@click.option(
+    "--metrics-host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to serve them at."
+)
 @click.option("--quiet", is_flag=True, help="No live view, no table.")
 def stream(
     relay: str,
@@ -154,6 +160,63 @@ def stream(
             report=report,
             log_format=log_format,
             metrics=None if metrics_port is None else (metrics_host, metrics_port),
+            quiet=quiet,
+        )
+    sys.exit(code)
+
+
+@main.command()
+@_relay_argument
+@click.option(
+    "--from", "place", required=True, metavar="PLACE",
+    help="Folder of dead letters, or a subscription to a topic of them, projects/P/subscriptions/S.",
+)  # fmt: skip
+@_only_option
+@click.option("--reason", default="", metavar="PATTERN", help="Only letters whose reason has a match of this.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent; send nothing.")
+@click.option("--as-mapped", is_flag=True, help="Send the stored payloads instead of mapping the records anew.")
+@click.option("--dead-letters", metavar="PLACE", help="Where what fails again goes.  [default: the same folder]")
+@click.option("--state", metavar="DIR", help="Where what waits is kept.  [default: .replay in the folder]")
+@click.option("--report", metavar="FILE", help="Write the report as JSON, on disk or gs://.")
+@click.option("--quiet", is_flag=True, help="No table.")
+def replay(
+    relay: str,
+    place: str,
+    only: tuple[str, ...],
+    reason: str,
+    dry_run: bool,
+    as_mapped: bool,
+    dead_letters: str | None,
+    state: str | None,
+    report: str | None,
+    quiet: bool,
+) -> None:
+    """Send dead letters again, once their cause is mended.
+
+    A record is mapped anew from its original bytes, for the destination and model that it failed at. What was replayed
+    is marked and not sent twice; what fails again stays, with its first reason and a count. Exit codes: 0 all that was
+    sent is accounted for and nothing undelivered; 2 usage or relay file; 3 items undelivered: the same command goes on
+    with them; 4 the sums do not add up.
+    """
+    import re
+
+    from pipelines import replay as replaying
+
+    try:
+        re.compile(reason)
+    except re.error as error:
+        _fail(f"--reason: {reason} is no regular expression: {error}")
+    loaded = _load(relay)
+    with _Explained():
+        code = replaying.replay(
+            loaded,
+            place,
+            choice=replaying.Choice(only, reason),
+            dry_run=dry_run,
+            as_mapped=as_mapped,
+            state=state,
+            dead_letters=dead_letters,
+            report=report,
             quiet=quiet,
         )
     sys.exit(code)
@@ -282,7 +345,8 @@ class _Explained:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, click.exceptions.Exit | SystemExit | KeyboardInterrupt):
+        # Click ends quietly for a pipe whose reader has gone.
+        if error is None or isinstance(error, click.exceptions.Exit | SystemExit | KeyboardInterrupt | BrokenPipeError):
             return
         from pipelines.explain import explained
 

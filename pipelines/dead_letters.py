@@ -40,9 +40,9 @@ def dead_letters(location: str, only: Collection[str] = (), as_json: bool = Fals
     number = sum(group.letters for group in groups)
     click.echo(f"{number:,} open dead letter{'' if number == 1 else 's'} in {printable(location)}")
     if replayed:
-        click.echo(
-            "replayed before: " + ", ".join(f"{count:,} {printable(outcome)}" for outcome, count in replayed.items())
-        )
+        became = ", ".join(f"{count:,} {printable(outcome)}" for outcome, count in replayed.items())
+        told = "" if list(replayed) == ["replayed"] else f": {became}"
+        click.echo(f"{sum(replayed.values()):,} were replayed before{told}")
     if groups:
         click.echo()
         console_of(sys.stdout).print(_table(groups))

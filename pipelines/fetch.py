@@ -7,7 +7,8 @@ import tempfile
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipelines.relay_file import Relay, load
+from pipelines.plan import load
+from pipelines.relay_file import Relay
 
 MAX_FILE = 10 << 20
 """Bytes of a file beside the relay file that is fetched along: schemas are smaller."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import shutil
 import tempfile
 import threading
@@ -21,7 +22,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines.plan import Plan
 from pipelines.standing import standing
-from transforms import progress, spool
+from transforms import dedupe, map_records, progress, spool
 from transforms.collect import CollectFn, collected
 from transforms.collect import forget as forget_collected
 from transforms.dead_letter import DeadLetterWriter, WriteDeadLettersFn
@@ -40,6 +41,10 @@ SEGMENT_BYTES = 16 << 20
 """Packed items a segment for one destination alone; with several, they share this so that memory stays the same."""
 
 SMALLEST_SEGMENT = 4 << 20
+
+INTERRUPTED = gate.Halt("interrupted")
+
+_log = logging.getLogger(__name__)
 
 PARTS = 8
 """Parts in which segments are written when batches are of one user: a segment then holds an eighth of the users, with
@@ -70,6 +75,7 @@ class Run:
         self.progress = progress.progress(self.id)
         self.spool: spool.Spool
         self.slices = self.undecodable = 0
+        self._seen: dedupe.Seen | None = None
         self._errors: list[BaseException] = []
         self._threads = [
             threading.Thread(target=self._guarded, args=(to,), name=f"deliver-{to.name}", daemon=True)
@@ -89,7 +95,7 @@ class Run:
         """Nothing more is read or sent; what was read and is not delivered waits, or is undelivered."""
         self.progress.stopped = True
         for one in self.gates.values():
-            one.stop(gate.Halt("interrupted"))
+            one.stop(INTERRUPTED)
 
     def run(self, slices: Iterator[Slice]) -> Report:
         """Relays all slices. Raises what the steps raise for input that cannot be read at all (NoInput), and for a disk
@@ -109,6 +115,13 @@ class Run:
         if self.dead_letters is not None:
             letters = DeadLetterWriter(self.dead_letters, plan.vendors, plan.versions, plan.layout)
         self.spool = spool.open_spool(self.id, folder, share, self.ledger, letters)
+        if plan.source.dedupe is not None:
+            within_s = plan.source.dedupe.within_s
+            seen = (
+                dedupe.Seen(self.ledger.db, within_s, self.ledger.lock) if self.ledger else dedupe.Seen.alone(within_s)
+            )
+            dedupe.use(self.id, seen)
+            self._seen = seen
         if self.ledger is not None:
             self.spool.release({to.name: self.ledger.waiting(to.name) for to in self.plan.destinations})
         for thread in self._threads:
@@ -130,7 +143,17 @@ class Run:
         finally:
             if self.ledger is None:
                 shutil.rmtree(self.spool.folder, ignore_errors=True)
-            for forget in (spool.forget, progress.forget, gate.forget, parking.forget, forget_collected):
+            if self._seen is not None:
+                self._seen.close()
+            for forget in (
+                map_records.forget,
+                dedupe.forget,
+                spool.forget,
+                progress.forget,
+                gate.forget,
+                parking.forget,
+                forget_collected,
+            ):
                 forget(self.id)
 
     def check(self) -> None:
@@ -144,13 +167,15 @@ class Run:
         """Reads and maps a slice, and hands it to delivery. Returns its number in the ledger, 0 without."""
         plan = self.plan
         chosen = [to for to in plan.destinations if to.name in one.destinations]
+        if one.model is not None:
+            chosen = [dataclasses.replace(to, models=(one.model,)) for to in chosen]
         sums = self.id if self.ledger is None else f"{self.id}/map"
+        before = self.progress.records
         with _pipeline() as pipeline:
             chunks = pipeline | "Read" >> one.read
             spread = [dataclasses.replace(to, shards=to.shards * self._parts(to)) for to in chosen]
-            mapped = chunks | "Map" >> beam.ParDo(
-                MapRecordsFn(plan.source, spread, plan.selection, self.id)
-            ).with_outputs(TALLY, FAILED, *(tag(to.name) for to in chosen))
+            step = one.step or MapRecordsFn(plan.source, spread, plan.selection, self.id)
+            mapped = chunks | "Map" >> beam.ParDo(step).with_outputs(TALLY, FAILED, *(tag(to.name) for to in chosen))
             for to in chosen:
                 items = in_windows(mapped[tag(to.name)], to)
                 items | f"Spool {to.name}" >> beam.ParDo(spool.WriteSegmentsFn(self.id, to.name, self._head(to)))
@@ -160,9 +185,9 @@ class Run:
                     WriteDeadLettersFn(self.dead_letters, plan.vendors, plan.versions, plan.layout)
                 )
         self.slices += 1
-        return self._keep(one, sums) if self.ledger is not None else 0
+        return self._keep(one, sums, self.progress.records - before) if self.ledger is not None else 0
 
-    def _keep(self, one: Slice, sums: str) -> int:
+    def _keep(self, one: Slice, sums: str, records: int) -> int:
         """Writes down that a slice is mapped; only then is it sent."""
         assert self.ledger is not None
         number = one.number or self.ledger.new_slice()
@@ -170,24 +195,25 @@ class Run:
         forget_collected(sums)
         parts = {}
         for name in one.destinations:
-            tally, records = all_.of(name)
+            tally, outcomes = all_.of(name)
             segments = [segment._replace(slice=number) for segment in found.get(name, ())]
-            parts[name] = Mapped(tally, records, segments)
+            parts[name] = Mapped(tally, outcomes, segments)
             self.spool.add_figures(name, tally)
         self.undecodable += max((part.tally.undecodable for part in parts.values()), default=0)
         self.ledger.mapped(
             number,
-            max((part.tally.records for part in parts.values()), default=0),
+            records,
             parts,
             places=one.places(),
             selection=self.plan.selection.text(),
             messages=one.messages,
+            beside=self._seen.write if self._seen else None,
         )
         self.spool.release({name: part.segments for name, part in parts.items()})
         return number
 
     def _head(self, to: Destination) -> Head:
-        models = self.plan.models[to.name]
+        models = self.plan.models[to.name] if to.models is None or len(to.models) != 1 else to.models
         under = get(to.vendor).models_under(to.options)
         return Head(list(models), [under[model].schema for model in models], to.shards)
 
@@ -210,6 +236,10 @@ class Run:
             self.interrupt()
 
     def _parked(self, destination: str, reason: str | None) -> None:
+        if reason is None:
+            _log.info("%s takes items again: what waited goes out first", destination)
+        else:
+            _log.warning("%s is parked, its items wait: %s", destination, reason)
         if self.ledger is not None:
             self.ledger.parked(destination, reason)
 
@@ -220,16 +250,18 @@ class Run:
 
     def _report(self) -> Report:
         names = [to.name for to in self.plan.destinations]
+        totals, reads = {}, {}
         if self.ledger is not None:
-            totals = {name: standing(self.ledger, name).totals for name in names}
+            for name in names:
+                stands = standing(self.ledger, name)
+                totals[name], reads[name] = stands.totals, stands.read
         else:
-            totals = {}
             for name in names:
                 tally, records = collected(self.id).of(name)
                 totals[name] = Totals(tally, records.rejected(), records.undelivered())
-        read = max((total.tally.records for total in totals.values()), default=0)
+        read = max(reads.values() if reads else (total.tally.records for total in totals.values()), default=0)
         stopped = {name: parking.words(one.halt) for name, one in self.gates.items() if one.halt is not None}
-        return Report(totals, read, time.monotonic() - self.started, stopped)
+        return Report(totals, read, time.monotonic() - self.started, stopped, reads)
 
 
 def _join(threads: Sequence[threading.Thread], interrupt: Callable[[], None]) -> None:

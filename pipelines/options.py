@@ -19,8 +19,9 @@ class RelayOptions(PipelineOptions):
     def _add_argparse_args(cls, parser: Any) -> None:
         parser.add_argument("--relay", help="Relay file.")
         parser.add_argument("--input", action="append", help="Glob of files to read; repeatable.")
+        # Beam writes its options with _, the command with -: either is meant.
         parser.add_argument(
-            "--dead_letters", help="Folder (on disk or gs://) or topic (projects/P/topics/T) for dead letters."
+            "--dead_letters", "--dead-letters", help="For dead letters: a folder, gs://, or projects/P/topics/T."
         )
         parser.add_argument("--report", help="Where to write the run report.")
         parser.add_argument("--only", action="append", help="Destination to relay to; repeatable; all when absent.")

@@ -11,6 +11,7 @@ from pipelines import relay_file
 from pipelines.relay_file import Relay
 from transforms import presets
 from transforms.credentials import resolve_all
+from transforms.dedupe import compile_ids
 from transforms.destination import Destination
 from transforms.located import Problem, Problems, suggestion
 from transforms.map_records import Selection, SourceMapping, compile_for
@@ -73,6 +74,7 @@ def make_plan(
     source, layout, notes = _source(relay)
     chosen = tuple(to for name, to in relay.destinations.items() if not only or name in only)
     mappers, problems = _compiled(source, chosen, selection)
+    problems = problems or _without_ids(relay, source)
     if problems:
         raise Problems(problems)
     plan = Plan(
@@ -101,6 +103,17 @@ def _compiled(
     return mappers, problems
 
 
+def _without_ids(relay: Relay, source: SourceMapping) -> list[Problem]:
+    """The problem of `dedupe: {by: id}` where no event has an id."""
+    node = relay.source.dedupe_node
+    if node is None or source.dedupe is None or source.dedupe.by != "id":
+        return []
+    if compile_ids(source.schema, source.hop_one, source.override).sends:
+        return []
+    hint = "give source.event an event_id, or write by: message"
+    return [node.problem(f"by: id needs events with an event_id, and hop one gives none; {hint}")]
+
+
 def _source(relay: Relay) -> tuple[SourceMapping, Layout, tuple[str, ...]]:
     given = relay.source
     notes: tuple[str, ...] = ()
@@ -115,7 +128,7 @@ def _source(relay: Relay) -> tuple[SourceMapping, Layout, tuple[str, ...]]:
     else:
         schema = schemas.load(presets.get(given.preset or "canonical").schema)
     return (
-        SourceMapping(schema, hop_one, given.event),
+        SourceMapping(schema, hop_one, given.event, given.dedupe),
         Layout(given.format, given.max_record, given.delimiter),
         notes,
     )

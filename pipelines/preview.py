@@ -36,7 +36,8 @@ def preview(plan: Plan, inputs: Sequence[str], number: int) -> Iterator[str]:
         for index in range(len(decoded.records) + len(bad)):
             ref = record_ref(chunk.position, index)
             if ref in bad:
-                yield f"record {chunk.source} line {bad[ref].line}: undecodable: {bad[ref].reason}"
+                line = f" line {bad[ref].line}" if bad[ref].line else ""
+                yield f"record {chunk.source}{line}: undecodable: {bad[ref].reason}"
                 yield ""
                 continue
             record, raw, own = next(good)

@@ -11,6 +11,7 @@ from typing import Any
 from pipelines import quantities, relay_keys
 from pipelines.relay_keys import Wrong
 from transforms import credentials, located, vendors
+from transforms.dedupe import Dedupe
 from transforms.destination import PARK_BYTES, BatchRule, Destination
 from transforms.located import Node, Problem, Problems, suggestion
 from transforms.vendors.base import Model, Option, Vendor
@@ -21,6 +22,7 @@ RETRY_S = 300.0
 CONNECT_TIMEOUT_S = 10.0
 TIMEOUT_S = 60.0
 AGE_MS = 1_000
+DEDUPE = Dedupe("id", 600.0)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Source:
     """Bytes of a record at the most."""
     delimiter: str | None
     """Between CSV columns; None: guessed from each file's name."""
+    dedupe: Dedupe | None = None
+    """Which events count as the same; None: each is one of its own."""
+    dedupe_node: Node | None = None
+    """Where the file says so."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,13 @@ def _source(node: Node, folder: str, problems: list[Problem]) -> Source:
         values.get("event"),
         values.get("max_record", MAX_RECORD),
         values.get("delimiter"),
+        _dedupe(values["dedupe"]) if "dedupe" in values else None,
+        given.get("dedupe"),
     )
+
+
+def _dedupe(values: Mapping[str, Any]) -> Dedupe:
+    return Dedupe(values.get("by", DEDUPE.by), values.get("within", DEDUPE.within_s))
 
 
 def _destination(

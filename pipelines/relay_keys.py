@@ -231,6 +231,14 @@ TOP = (
     ),
 )
 
+DEDUPE = (
+    Key(
+        "by", choice("id", "message"),
+        "What makes two the same: the event's event_id, or the Pub/Sub message's id and the record's place in it.", "id",
+    ),
+    Key("within", duration(1.0, 7 * 86_400.0), "How long what was seen is remembered.", "10m", examples=("10m",)),
+)  # fmt: skip
+
 SOURCE = (
     Key("preset", choice(*PRESETS), "A known source: its schema and its mapping to the canonical event."),
     Key("schema", TEXT, "Avro schema (.avsc) of one record; a path relative to this file.", "the preset's"),
@@ -243,6 +251,7 @@ SOURCE = (
         "max_record", size(1, 1024**3), "A longer record is a dead letter instead of filling the memory.", "10MB",
         examples=("10MB",),
     ),
+    Key("dedupe", MAP, "Leave out events that were relayed a short time ago.", "nothing is left out", keys=DEDUPE),
 )  # fmt: skip
 
 BATCH = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import json
@@ -52,6 +53,8 @@ def run_files(
         notes = [*plan.notes, *(begin(ledger, plan) if ledger else ())]
         if not quiet:
             display.show_notes(notes)
+        if again:  # what is sent again was seen before: that is no reason to leave it out
+            plan = dataclasses.replace(plan, source=dataclasses.replace(plan.source, dedupe=None))
         job = Run(plan, dead_letters=dead_letters, ledger=ledger)
         with display.watching(job, inputs, quiet=quiet), stopped_by_signals(job.interrupt), rarely_collecting():
             result = job.run(slices(job, inputs, again))
@@ -103,7 +106,7 @@ def rarely_collecting() -> Iterator[None]:
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(500_000, 20, 50)  # tuples; fewer are alive at a time
     try:
         yield
     finally:

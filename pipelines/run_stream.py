@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 import threading
 import time
 from array import array
@@ -16,7 +17,7 @@ from collections.abc import Sequence
 
 from google.api_core.exceptions import GoogleAPICallError
 
-from pipelines import display, outputs
+from pipelines import display, logs, outputs
 from pipelines.local import Run
 from pipelines.metrics import serving
 from pipelines.plan import Plan, check_credentials, make_plan
@@ -44,6 +45,12 @@ vendor neither holds up acknowledgements nor lets leases pile up."""
 
 REMEMBER_S = 120.0
 """Seconds for which acknowledged messages are known by their ids, as Pub/Sub may give them once more."""
+
+SWITCH_S = 0.0005
+"""Seconds after which a thread that computes lets others go on: pulling waits for it after every answer."""
+
+TELL_S = 30.0
+"""Seconds between the lines that tell how it goes, in the log."""
 
 FORGET_S = 10.0
 """Seconds between the forgettings."""
@@ -88,6 +95,7 @@ class Stream:
         self._done = threading.Event()
         """Nothing more is acknowledged."""
         self._forget_at = 0.0
+        self._told_at = time.monotonic()
         self._errors: list[BaseException] = []
 
     def run(self) -> Report:
@@ -107,6 +115,7 @@ class Stream:
                     self._check()
                     self._hold()
                     self._next()
+                    self._tell()
                 self._puller.stop()
                 self._let_finish()
                 job.interrupt()
@@ -209,7 +218,22 @@ class Stream:
         if reason != self.holding:
             self.holding = reason
             self._puller.pause(bool(reason))
-            _log.warning("nothing is pulled: %s", reason) if reason else _log.info("pulling again")
+            if reason:
+                _log.warning("nothing is pulled: %s", reason)
+            else:
+                _log.info("pulling again")
+
+    def _tell(self) -> None:
+        """A line now and then for those who read logs."""
+        now = time.monotonic()
+        if now < self._told_at + TELL_S:
+            return
+        self._told_at = now
+        state = self.snapshot()
+        fields = {"records": state.records, "slices": state.slices, "unacknowledged": state.unacknowledged}
+        for to in state.destinations:
+            fields |= {f"{to.name}_delivered": to.delivered, f"{to.name}_waiting": to.parked_items}
+        _log.info("relaying", extra=fields)
 
     def _let_finish(self) -> None:
         """Gives the deliveries a moment for what is on its way."""
@@ -294,9 +318,14 @@ def run_stream(
     plan, _ = make_plan(relay, only=only)
     check_credentials(plan)
     outputs.prepare(dead_letters, report)
+    sys.setswitchinterval(SWITCH_S)
+    logs.set_up(log_format)
     with contextlib.closing(Ledger(state)) as ledger:
         notes = [*plan.notes, *begin(ledger, plan)]
-        if not quiet:
+        if log_format == logs.JSON:
+            for note in notes:
+                _log.info(note)
+        elif not quiet:
             display.show_notes(notes)
         stream = Stream(plan, ledger, Puller(subscription), dead_letters)
         with contextlib.ExitStack() as stack:

@@ -19,6 +19,8 @@ class Standing(NamedTuple):
 
     totals: Totals
     """What waits counts as undelivered in it."""
+    read: int
+    """Records."""
     items: int
     """Items that wait."""
     bytes: int
@@ -42,7 +44,7 @@ def standing(ledger: LedgerReader, destination: str) -> Standing:
         tally.undelivered += left
         rejected += more_rejected
         undelivered += more_undelivered
-    return Standing(Totals(tally, rejected, undelivered), items, sum(segment.bytes for segment in waiting))
+    return Standing(Totals(tally, rejected, undelivered), kept.read, items, sum(segment.bytes for segment in waiting))
 
 
 def _gone_through(segment: Segment, done: journal.Done, marks: RecordOutcomes, tally: Tally) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
+_WHOLE = re.compile(r"-?\d{1,19}", re.ASCII)
 
 
 class Shape:

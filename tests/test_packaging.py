@@ -40,6 +40,7 @@ def test_the_source_distribution_can_be_built_from_itself(distributions: Path) -
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "README.md", "LICENSE", "schemas/teak/event.avsc", "transforms/vendors/teak.yaml"} <= names
+    assert not any(name.startswith(("tests/", "benchmarks/")) for name in names), "a part of the tests is of no use"
 
 
 @pytest.mark.xdist_group("packaging")

@@ -134,6 +134,22 @@ def pack_carried(source: str, items: Collection[Item], records: Mapping[int, Raw
     return _pack(_Packed(source, placed, kept, messages))
 
 
+class CarryingPacker:
+    """What transforms/elements.Packer is, for items that travel with their records."""
+
+    def __init__(self, records: Mapping[int, RawRecord]) -> None:
+        self._records = records
+        self._items: list[Item] = []
+
+    def add(self, items: Collection[Item], records: int) -> None:
+        """Puts items behind those that are there."""
+        self._items += items
+
+    def packed(self, source: str) -> bytes:
+        """What `unpack_carried` takes."""
+        return pack_carried(source, self._items, self._records)
+
+
 def _pack(packed: _Packed) -> bytes:
     size = sum(len(item[0]) for item in packed.items)
     return _HEAD.pack(len(packed.items), size) + _compress(_encode(packed))

@@ -7,12 +7,12 @@ repr and refuses to be pickled, so that they cannot reach a job graph; `redact` 
 
 from __future__ import annotations
 
-import json
+import functools
+import html
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
-from urllib.parse import quote, quote_plus
 
 from transforms import vendors
 from transforms.destination import Destination
@@ -24,6 +24,11 @@ MAX_BYTES = (
     65_536  # of a value; Secret Manager's own limit (Google Cloud, Secret Manager quotas, "Secret payload size")
 )
 SECRET_MANAGER_TIMEOUT_S = 30.0
+
+SHORTEST = 4
+"""Characters of a value that is taken out of any text wherever it stands: shorter ones would take out half of it."""
+
+_known: set[str] = set()
 
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"projects/[A-Za-z0-9:.\-]+/secrets/[A-Za-z0-9_\-]{1,255}/versions/[A-Za-z0-9_\-]{1,63}")
@@ -132,26 +137,48 @@ def resolve_all(destination: Destination) -> Secrets:
         for key, reference in destination.credentials.items()
     }
     public = {key.name for key in vendors.get(destination.vendor).credentials if not key.secret}
-    return Secrets(values, values.keys() - public)
+    secret = values.keys() - public
+    _known.update(values[key] for key in secret if len(values[key]) >= SHORTEST)
+    return Secrets(values, secret)
+
+
+def redact_known(text: str) -> str:
+    """The text without any secret value that `resolve_all` gave in this process: for logs and unexpected errors, which
+    do not know what they speak of."""
+    return redact(text, tuple(_known)) if _known else text
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:
-    """The text with each secret, also as it stands in a URL or in JSON, replaced by `***`."""
-    forms: set[str] = set()
-    for secret in secrets:
-        forms |= {
-            secret,
-            quote(secret),
-            quote(secret, safe=""),
-            quote_plus(secret),
-            json.dumps(secret)[1:-1],
-            repr(secret)[1:-1],
-        }
-    forms.discard("")
-    if not forms:
+    """The text with each secret replaced by `***`, also as it stands in a URL, in HTML, or in JSON within JSON."""
+    longest_first = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+    if not longest_first:
         return text
-    longest_first = sorted(forms, key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, longest_first)), MASK, text)
+    return re.sub("|".join(map(_anyhow, longest_first)), MASK, text)
+
+
+@functools.lru_cache(256)
+def _anyhow(secret: str) -> str:
+    """A pattern for a secret, whichever way it was escaped. All repetition in it is bounded: what it is looked for in
+    comes from elsewhere, and must not decide how long that takes."""
+    return "".join(map(_letter_anyhow, re.findall(r"\\+|[^\\]", secret)))
+
+
+@functools.lru_cache(256)
+def _letter_anyhow(letter: str) -> str:
+    if letter.isalnum():
+        return letter
+    if letter[0] == "\\":
+        return r"(?:\\|%(?:25){0,3}5[cC]|[uU]005[cC]|&#(?:92|[xX]5[cC]);){1,32}"
+    number = ord(letter)
+    shown = [re.escape(form) for form in {letter, html.escape(letter)}]
+    shown.append(rf"&#(?:0?{number}|(?i:x0?{number:x}));")
+    forms = [
+        rf"\\{{0,7}}(?:{'|'.join(shown)})",  # JSON, Python, shells: up to three times one in the other
+        rf"\\{{1,7}}(?i:u{number:04x}|x{number:02x})",
+        rf"(?i:%(?:25){{0,3}}{number:02x})",
+        *([r"\+"] if letter == " " else ()),
+    ]
+    return f"(?:{'|'.join(forms)})"
 
 
 def _from_env(name: str) -> tuple[str, str | None]:

@@ -113,7 +113,7 @@ def _subscription(path: str) -> str:
 
 def _made(failed: Failed, destination: str, vendor: str, mapping: str, original: Original, at: str) -> Letter:
     """The dead letter of a failed item; `mapping` is the mapping's version, `at` the time."""
-    failures, first = 1, First(failed.reason, at)
+    failures, first, text = 1, First(failed.reason, at), original.text
     position, index = split_ref(failed.ref)
     record = original.text if original.text is not None else failed.payload or b""
     message = original.message
@@ -125,6 +125,7 @@ def _made(failed: Failed, destination: str, vendor: str, mapping: str, original:
         source = _of_message(name, original, message)
         id = letter_id(destination, failed.model, name, (message.id, original.number), record)
     else:
+        text = text or None  # a letter without its record came as a message without data
         earlier = _decode_earlier(message.again.letter)
         failures, first, source, id = earlier.failures + 1, earlier.first, earlier.source, earlier.id
         if (destination, failed.model or None) != (earlier.destination, earlier.model):
@@ -142,7 +143,7 @@ def _made(failed: Failed, destination: str, vendor: str, mapping: str, original:
         user=failed.user or None,
         time=failed.time_ms,
         payload=as_json(failed.payload),
-        original=None if original.text is None else as_text(original.text),
+        original=None if text is None else as_text(text),
         source=source,
         mapping=mapping or None,
         at=at,

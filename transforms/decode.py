@@ -60,8 +60,8 @@ class Decoded(NamedTuple):
     """Of messages: index of the first record of each; None when each holds one."""
 
 
-class Origin(NamedTuple):
-    """Where a record of a message comes from."""
+class InMessage(NamedTuple):
+    """A record's message."""
 
     message: Message
     number: int
@@ -109,19 +109,20 @@ class Decoder:
             texts = [raw.text for raw in raw_records(chunk)]
         return texts if decoded.indexes is None else [texts[index] for index in decoded.indexes]
 
-    def origins(self, chunk: Chunk, decoded: Decoded) -> list[Origin] | None:
+    def in_messages(self, chunk: Chunk, decoded: Decoded) -> list[InMessage] | None:
         """The message of each record of `decoded`; None when the chunk is not of messages."""
         if chunk.format != MESSAGES:
             return None
         messages = unpack_messages(chunk.payload)
-        return [Origin(messages[at], number) for at, number in _places(decoded)]
+        return [InMessage(messages[at], number) for at, number in _places(decoded)]
 
     def attributes(self, chunk: Chunk, decoded: Decoded) -> list[dict[str, str]] | None:
         """The attributes of each record's message, as `Mapper.map_chunk` takes them; None when there are no messages."""
         if chunk.format != MESSAGES:
             return None
         own = attributes_of(unpack(chunk.payload))
-        return own if decoded.starts is None else [own[at] for at, _ in _places(decoded)]
+        one_each = decoded.starts is None and decoded.indexes is None
+        return own if one_each else [own[at] for at, _ in _places(decoded)]
 
     def _by_message(self, chunk: Chunk) -> Decoded:
         """The records of messages of any kind."""

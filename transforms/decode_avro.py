@@ -10,7 +10,7 @@ import msgspec
 import schemas
 from transforms.elements import Chunk
 from transforms.sources import avro
-from transforms.sources.avro_records import BAD_RECORD, ReadRecords, compile_records
+from transforms.sources.avro_records import BAD_RECORD, ReadRecords, compile_records, fields_of
 from transforms.sources.records import (
     BAD_BLOCK,
     Attempt,
@@ -22,6 +22,8 @@ from transforms.sources.records import (
     surrogates,
 )
 
+LEARNED_FROM: Final = 4_000
+"""Records of a file after which it pays to make its reader again, for the fields that its records have."""
 MAX_PLANS: Final = 64
 """Headers remembered; each file of a writer has its own, as the sync marker is in it."""
 
@@ -36,6 +38,10 @@ class Plan(NamedTuple):
     """Reads all fields, under the relay's names, and text that is not UTF-8 too."""
     refused: str
     """Why the file's schema does not fit; empty when it does."""
+    schema: Any = None
+    """The file's, with the relay's names."""
+    read: int = 0
+    """Records that were read, up to LEARNED_FROM."""
 
 
 class AvroDecoder:
@@ -62,7 +68,16 @@ class AvroDecoder:
                 records += msgspec.convert(found, self._list)
         except (*BAD_RECORD, *BAD_BLOCK):  # msgspec.ValidationError is a ValueError
             return None
+        if plan.read < LEARNED_FROM and records:
+            self._plans[header] = self._learned(plan, plan.read + len(records), found)
         return records
+
+    def _learned(self, plan: Plan, read: int, records: list[Any]) -> Plan:
+        """A plan once so many records were read, of which the last are given."""
+        if read < LEARNED_FROM:
+            return plan._replace(read=read)
+        wanted = compile_records(plan.schema, self._schema.type, seen=fields_of(records))
+        return plan._replace(read=read, wanted=wanted)
 
     def each(self, chunk: Chunk) -> Iterator[Attempt]:
         """The records one by one."""
@@ -91,6 +106,6 @@ class AvroDecoder:
             schemas.resolve(header.schema, self._schema, source)
             schema = schemas.as_read(header.schema, self._schema)
             wanted = compile_records(schema, self._schema.type)
-            return Plan(header.codec, wanted, compile_records(schema, decode=surrogates, ends=True), "")
+            return Plan(header.codec, wanted, compile_records(schema, decode=surrogates, ends=True), "", schema)
         except (ValueError, RecursionError) as error:  # SchemaError is a ValueError
             return Plan(header.codec, None, None, str(error))

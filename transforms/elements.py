@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,11 +26,12 @@ class Chunk(NamedTuple):
     source: str
     """File name, or subscription."""
     position: int
-    """Byte offset of the payload's first byte in the (decompressed) file; for Avro, of the block."""
+    """Byte offset of the payload's first byte in the (decompressed) file; for Avro and messages, of the block."""
     line: int
     """1-based number of the payload's first line; 0 when it is not known."""
     format: str
-    """How the payload is written: `json` (lines), `array`, `csv`, `avro`; `unreadable`: why nothing could be read."""
+    """How the payload is written: `json` (lines), `array`, `csv`, `avro`, `messages`; `unreadable`: why nothing could be
+    read."""
     payload: bytes
 
 
@@ -53,28 +55,48 @@ class Origin(NamedTuple):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[str, int, list[Item]]).decode
-_head = msgspec.msgpack.Decoder(tuple[str, int, msgspec.Raw]).decode
+_decode = msgspec.msgpack.Decoder(tuple[str, list[Item]]).decode
+_COUNTS = struct.Struct("<II")
+"""Items and records, before (source, items)."""
+
+
+class Packer:
+    """Makes one bytes element of many items: Beam then moves one value where it would move thousands.
+
+    Items are packed as they are added, not all at the end: then they are still in the processor's cache.
+    """
+
+    def __init__(self) -> None:
+        self._items = self._records = 0
+        self._body = bytearray()
+
+    def add(self, items: Sequence[Item], records: int) -> None:
+        """Puts the items of so many records behind those that are there."""
+        # MessagePack writes an array's length before its elements: without it, arrays can be joined.
+        length = 1 if len(items) < 1 << 4 else 3 if len(items) < 1 << 16 else 5
+        self._body += _encode(items)[length:]
+        self._items += len(items)
+        self._records += records
+
+    def packed(self, source: str) -> bytes:
+        """What `unpack_items` and `counts` take."""
+        counts = _COUNTS.pack(self._items, self._records)
+        return b"%b\x92%b\xdd%b" % (counts, _encode(source), self._items.to_bytes(4, "big")) + self._body
 
 
 def pack_items(source: str, items: Sequence[Item], records: int | None = None) -> bytes:
-    """One bytes element of many items: Beam then moves one value where it would move thousands.
-
-    records: how many records they are of; as many as items when None.
-    """
-    return _encode((source, len(items) if records is None else records, items))
+    """All items of an element in one go. records: how many records they are of; as many as items when None."""
+    packer = Packer()
+    packer.add(items, len(items) if records is None else records)
+    return packer.packed(source)
 
 
 def unpack_items(data: bytes) -> tuple[str, list[Item]]:
     """The inverse of `pack_items`: (source, items)."""
-    source, _, items = _decode(data)
-    return source, items
+    return _decode(memoryview(data)[_COUNTS.size :])
 
 
 def counts(data: bytes) -> tuple[int, int]:
-    """(items, records) of packed items, without unpacking them: MessagePack says an array's length first."""
-    _, records, items = _head(data)
-    start = bytes(memoryview(items)[:5])
-    if start[0] < 0xA0:
-        return start[0] & 0x0F, records
-    return int.from_bytes(start[1:3] if start[0] == 0xDC else start[1:5], "big"), records
+    """(items, records) of packed items, without unpacking them."""
+    items, records = _COUNTS.unpack_from(data)
+    return items, records

@@ -19,9 +19,9 @@ from transforms.ledger import Ledger
 from transforms.ledger_reader import Place, StateError
 from transforms.read import Part, Read, chunks
 from transforms.sources.files import File, Stream, is_local, match
-from transforms.sources.formats import Layout
+from transforms.sources.formats import VALUES, Layout, layout_of
 
-SLICE_BYTES: Final = 96 << 20
+SLICE_BYTES: Final = 256 << 20
 """Bytes of input a slice of a backfill that keeps a ledger: starting Beam for it costs a hundredth of mapping it."""
 
 PRINT_BYTES: Final = 64 << 10
@@ -45,6 +45,10 @@ class Slice:
     """Ids of the Pub/Sub messages that it was made of."""
     number: int = 0
     """Its number in the ledger; 0: it gets one."""
+    model: str | None = None
+    """The only model of the destinations that it is for; None: all."""
+    step: beam.DoFn | None = None
+    """What makes items of its chunks, with the outputs of MapRecordsFn; None: that."""
 
 
 def whole(
@@ -71,7 +75,8 @@ def backfill(
     counts as read. again: nothing counts as read. StateError for a file that is not what it was when it was begun.
     """
     # Under its whole path a file is the same from wherever the command is called.
-    files = [File(os.path.abspath(name) if is_local(name) else name, size) for name, size in match(inputs)]
+    whole_names = [(os.path.abspath(name) if is_local(name) else name, size) for name, size in match(inputs)]
+    files = [File(*one) for one in dict.fromkeys(whole_names)]
     if again:
         ledger.read_again([file.name for file in files], destinations)
     for chosen, begun in _passes(ledger, files, destinations, selection):
@@ -179,12 +184,13 @@ class _Reader:
 
 
 def _rest(file: _Begun, layout: Layout) -> Iterator[Chunk]:
-    """A file's chunks from where reading goes on. What is compressed must be gone through from its start."""
+    """A file's chunks from where reading goes on. What is compressed must be gone through from its start, and so must
+    JSON values, as only what stands before tells whether they are in an array."""
     if not file.position:
         return chunks(Part(file.name, 0, None), layout)
     with closing(Stream(file.name)) as stream:
-        compressed = bool(stream.compression)
-    if compressed:
+        from_start = bool(stream.compression) or layout_of(stream, layout.format) == VALUES
+    if from_start:
         return (chunk for chunk in chunks(Part(file.name, 0, None), layout) if chunk.position >= file.position)
     return chunks(Part(file.name, file.position, None, True, file.line), layout)
 

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final, NamedTuple
@@ -73,7 +73,7 @@ class Ledger(LedgerReader):
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, and on the disk when it is over."""
-        with self._lock:
+        with self.lock:
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield self.db
@@ -110,10 +110,12 @@ class Ledger(LedgerReader):
         anew = not self.fact("unfinished")
         with self.transaction() as db:
             if anew:
-                db.execute("UPDATE destinations SET tally = ?, rejected = 0, undelivered = 0", (_encode(Tally()),))
+                db.execute(
+                    "UPDATE destinations SET read = 0, tally = ?, rejected = 0, undelivered = 0", (_encode(Tally()),)
+                )
             for name, (vendor, target) in targets.items():
                 db.execute(
-                    "INSERT INTO destinations VALUES (?, ?, ?, ?, 0, 0, NULL, '') "
+                    "INSERT INTO destinations VALUES (?, ?, ?, 0, ?, 0, 0, NULL, '') "
                     "ON CONFLICT (name) DO UPDATE SET vendor = excluded.vendor, target = excluded.target",
                     (name, vendor, target, _encode(Tally())),
                 )
@@ -139,13 +141,13 @@ class Ledger(LedgerReader):
 
     def new_slice(self) -> int:
         """Number of the next slice."""
-        with self._lock:
+        with self.lock:
             self._next_slice += 1
             return self._next_slice - 1
 
     def new_segment(self) -> tuple[int, str]:
         """Number and path of the next segment."""
-        with self._lock:
+        with self.lock:
             number = self._next_segment
             self._next_segment += 1
         return number, os.path.join(self.folder, "segments", f"{number:012d}.segment")
@@ -163,10 +165,12 @@ class Ledger(LedgerReader):
         places: Mapping[tuple[str, str], Place] | None = None,
         selection: str = "",
         messages: Sequence[int] = (),
+        beside: Callable[[], None] | None = None,
     ) -> None:
         """A slice is mapped, and all that came of it is on the disk.
 
-        places: (file, destination) -> how far it is read now. messages: ids of the Pub/Sub messages in it.
+        records: that were read, as reading counts them. places: (file, destination) -> how far it is read now.
+        messages: ids of the Pub/Sub messages in it. beside: what else belongs into the transaction.
         """
         with self.transaction() as db:
             ids = array("Q", messages).tobytes()
@@ -179,13 +183,17 @@ class Ledger(LedgerReader):
                         "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?)",
                         (one.number, number, destination, path, one.bytes, one.items, one.records),
                     )
+                db.execute("UPDATE destinations SET read = read + ? WHERE name = ?", (records, destination))
                 self._add(db, destination, part.tally, {number: part.records})
             for (name, destination), place in (places or {}).items():
                 db.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
                     (name, destination, selection, place.print, place.position, place.line),
                 )
-            self._finish(db, [number])
+            if beside is not None:
+                beside()
+            gone = self._finish(db, [number])
+        _remove(*map(self.message_file, gone))  # of which nothing is to be sent
 
     def delivered(
         self, destination: str, segments: Sequence[Segment], tally: Tally, failed: Mapping[int, Sequence[Failed]]

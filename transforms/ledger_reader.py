@@ -49,7 +49,8 @@ CREATE TABLE destinations (
     name TEXT PRIMARY KEY,
     vendor TEXT NOT NULL,
     target TEXT NOT NULL,          -- URL and ids, to notice that they changed
-    tally BLOB NOT NULL,           -- of the run that goes on
+    read INTEGER NOT NULL,         -- records, of the run that goes on
+    tally BLOB NOT NULL,           -- of that run, too
     rejected INTEGER NOT NULL,     -- records
     undelivered INTEGER NOT NULL,
     parked_since REAL,             -- NULL: not parked
@@ -103,6 +104,8 @@ class Kept(NamedTuple):
     name: str
     vendor: str
     target: str
+    read: int
+    """Records."""
     tally: Tally
     rejected: int
     """Records."""
@@ -118,15 +121,16 @@ class LedgerReader:
     def __init__(self, folder: str, db: sqlite3.Connection) -> None:
         self.folder = folder
         self.db = db
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """Held while the database is used."""
 
     def close(self) -> None:
         """Lets go of the folder."""
-        with self._lock:
+        with self.lock:
             self.db.close()
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self.lock:
             return self.db.execute(query, values).fetchall()
 
     def _one(self, query: str, *values: object) -> int:
@@ -150,9 +154,9 @@ class LedgerReader:
     def destinations(self) -> list[Kept]:
         """Every destination that the folder knows."""
         return [
-            Kept(name, vendor, target, decode_tally(tally), rejected, undelivered, since, reason)
-            for name, vendor, target, tally, rejected, undelivered, since, reason in self._rows(
-                "SELECT name, vendor, target, tally, rejected, undelivered, parked_since, reason FROM destinations"
+            Kept(name, vendor, target, read, decode_tally(tally), rejected, undelivered, since, reason)
+            for name, vendor, target, read, tally, rejected, undelivered, since, reason in self._rows(
+                "SELECT name, vendor, target, read, tally, rejected, undelivered, parked_since, reason FROM destinations"
             )
         ]
 

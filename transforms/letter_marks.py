@@ -39,7 +39,8 @@ Mark = tuple[str, int, str, str]
 
 
 class Marks:
-    """Which letters at a location were replayed, by id and count of failures, and what became of them.
+    """Which letters at a location (a folder, or a file in it) were replayed, by id and count of failures, and what became
+    of them.
 
     In a folder on disk this is a small SQLite file, which any number of processes and threads may have open; in cloud
     storage, an object for each `mark`, read when this is made. With `write=False` nothing is made or changed. Raises
@@ -47,24 +48,31 @@ class Marks:
     """
 
     def __init__(self, location: str, write: bool = True) -> None:
+        if is_local(location) and os.path.isfile(location):
+            location = os.path.dirname(location) or "."
         self.location = location
         self._lock = threading.Lock()
         self._store = None if is_local(location) else location
         path = os.path.join(location, NAME)
         self._name = path if self._store is None else location
+        in_memory = self._store is not None or not (write or os.path.exists(path))
         with self._explained():
-            if self._store is not None or not (write or os.path.exists(path)):
-                self._base = sqlite3.connect(":memory:", check_same_thread=False)
-            else:
-                self._base = _open(path, write)
-            self._prepare()
-        if self._store is not None:
-            self._insert(_read_objects(self._store))
+            self._base = _connect("file::memory:") if in_memory else _connect(_uri(path, write))
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._base.close)
+                if write and not in_memory:
+                    self._base.execute("PRAGMA journal_mode = WAL")
+                    self._base.execute("PRAGMA synchronous = FULL")
+                self._prepare()
+                if self._store is not None:
+                    # The first mark of a letter is the one that stays, as in a file.
+                    self._insert(sorted(_read_objects(self._store), key=lambda mark: mark[3]))
+                undo.pop_all()
 
     def mark(self, letters: Iterable[tuple[str, int]], outcome: str) -> None:
         """Notes that letters, by id and failures, were replayed, and what became of them (`delivered`, `filtered`,
         `failed again`, …). It is durable when this returns. What was marked before stays as it was."""
-        at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
         marks = [(id, failures, outcome, at) for id, failures in letters]
         if self._store is not None and marks:
             _write_object(self._store, marks)
@@ -112,21 +120,17 @@ class Marks:
             raise LetterError(f"{self._name}: {error}; it says which dead letters were replayed") from error
 
 
-def _open(path: str, write: bool) -> sqlite3.Connection:
+def _connect(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
+
+
+def _uri(path: str, write: bool) -> str:
     name = f"file:{quote(os.path.abspath(path))}"
     if write:
-        base = sqlite3.connect(f"{name}?mode=rwc", uri=True, timeout=60, check_same_thread=False)
-        base.execute("PRAGMA journal_mode = WAL")
-        base.execute("PRAGMA synchronous = FULL")
-        return base
-    base = sqlite3.connect(f"{name}?mode=ro", uri=True, timeout=60, check_same_thread=False)
-    try:
-        base.execute("PRAGMA user_version").fetchone()
-    except sqlite3.OperationalError:
-        # In a folder that cannot be written to, files of WAL can only be read as what nobody changes.
-        base.close()
-        base = sqlite3.connect(f"{name}?immutable=1", uri=True, check_same_thread=False)
-    return base
+        return f"{name}?mode=rwc"
+    # SQLite makes files beside a file in WAL mode even to read it. Where it may not, the file can only be read as one
+    # that nobody changes.
+    return f"{name}?mode=ro" if os.access(os.path.dirname(os.path.abspath(path)), os.W_OK) else f"{name}?immutable=1"
 
 
 def _read_objects(folder: str) -> Iterator[Mark]:

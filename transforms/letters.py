@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import logging
 import os
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -41,16 +40,17 @@ def read_letters(location: str, skipped: Callable[[str], None] = _log.warning) -
     """The letters in a folder (on disk or in cloud storage), or of one file: of each id the one with most failures, once.
 
     A letter that failed again is written with one failure more, and then stands for the earlier ones; one that was
-    written twice is given once. `skipped` is told of each line that is no letter, with file and line. Memory: some
-    200 bytes a letter. Raises LetterError when there is nothing at the location, or it is a topic.
+    written twice is given once. What is written while this reads is not given, so a replay may write to where it reads.
+    `skipped` is told of each line that is no letter, with file and line. Memory: some 200 bytes a letter. Raises
+    LetterError when there is nothing at the location, or it is a topic.
     """
     files = letter_files(location)
     failures: dict[str, int] = {}
     for letter in _letters(files, skipped):
         failures[letter.id] = max(failures.get(letter.id, 0), letter.failures)
     for letter in _letters(files, _silent):
-        if letter.failures >= failures.get(letter.id, 0):  # more, when it was written since
-            failures[letter.id] = sys.maxsize
+        if letter.failures == failures.get(letter.id):
+            del failures[letter.id]
             yield letter
 
 
@@ -116,8 +116,9 @@ def _lines(stream: Stream) -> Iterator[tuple[bytes, bool]]:
     while data := stream.read(BLOCK):
         *ended, rest = data.split(b"\n")
         for line in ended:
-            yield b"".join((*parts, line)), True
-            parts.clear()
+            if parts:
+                line, parts = b"".join((*parts, line)), []
+            yield line, True
         if rest:
             parts.append(rest)
     if parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,13 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 import schemas
-from transforms import located
-from transforms.carried import pack_carried, with_record
+from transforms import dedupe, located
+from transforms.carried import CarryingPacker, with_record
 from transforms.dead_letter import REJECTED, Failed
 from transforms.decode import Decoded, Decoder, Undecodable
+from transforms.dedupe import DUPLICATE, Dedupe, Duplicates, compile_ids
 from transforms.destination import Destination
-from transforms.elements import Chunk, Item, pack_items, record_ref, split_ref
+from transforms.elements import Chunk, Item, Packer, record_ref, split_ref
 from transforms.located import Node
 from transforms.mapping import Mapper, MapTally, ModelSpec, Rejected, compile_mapping
 from transforms.progress import Progress, progress
@@ -52,6 +53,8 @@ class SourceMapping:
     """The preset's mapping; None: records are canonical events, or `override` says everything."""
     override: Node | None
     """The relay file's `source.event`."""
+    dedupe: Dedupe | None = None
+    """Which events count as the same; None: each is one of its own."""
 
 
 @dataclass(frozen=True)
@@ -87,51 +90,58 @@ def compile_for(source: SourceMapping, destination: Destination, selection: Sele
     )
 
 
-def _records(items: Sequence[Item]) -> int:
-    return len({item[4] for item in items})
-
-
 class _Held:
     """What one destination got from the chunks of one source since it was last passed on."""
 
     def __init__(self, to: Destination, mapper: Mapper) -> None:
         self.to = to
         self.mapper = mapper
+        self.originals: dict[int, RawRecord] | None = None
+        """The records by reference, when they travel with their items."""
         self.clear()
 
     def clear(self) -> None:
         self.shards: list[list[Item]] = [[] for _ in range(self.to.shards)]
+        self.packers: dict[tuple[int, int], Packer | CarryingPacker] = {}
+        """By shard and number of the window, 0 without windows."""
         self.counts = MapTally()
         self.undecodable: list[Undecodable] = []
 
-    def pass_on(
-        self, source: str, originals: Mapping[int, RawRecord] | None
-    ) -> Iterator[tuple[str, Any, Timestamp | None]]:
-        """(tag of the output, element, its timestamp or None for any)."""
-        to, window, output = self.to, self.to.batch.window_ms, tag(self.to.name)
-        several = len(self.mapper.models) > 1
-
-        def pack(items: Sequence[Item]) -> bytes:
-            if originals is not None:
-                return pack_carried(source, items, originals)
-            return pack_items(source, items, _records(items) if several else None)
-
+    def pack(self) -> None:
+        """Packs what a chunk gave."""
+        window = self.to.batch.window_ms
         for shard, items in enumerate(self.shards):
             if not items:
                 continue
             if window is None:
-                yield output, (shard, pack(items)), None
+                self._add(shard, 0, items)
             else:
                 windows: dict[int, list[Item]] = {}
                 for item in items:
                     windows.setdefault(min(max(item[3], EARLIEST_MS), LATEST_MS) // window, []).append(item)
                 for number, own in windows.items():
-                    yield output, (shard, pack(own)), Timestamp(micros=number * window * 1000)
+                    self._add(shard, number, own)
+            items.clear()
+
+    def _add(self, shard: int, window: int, items: Sequence[Item]) -> None:
+        packer = self.packers.get((shard, window))
+        if packer is None:
+            packer = Packer() if self.originals is None else CarryingPacker(self.originals)
+            self.packers[shard, window] = packer
+        several = len(self.mapper.models) > 1
+        packer.add(items, len({item[4] for item in items}) if several else len(items))
+
+    def pass_on(self, source: str) -> Iterator[tuple[str, Any, Timestamp | None]]:
+        """(tag of the output, element, its timestamp or None for any)."""
+        to, window, output = self.to, self.to.batch.window_ms, tag(self.to.name)
+        for (shard, number), packer in self.packers.items():
+            stamp = None if window is None else Timestamp(micros=number * window * 1000)
+            yield output, (shard, packer.packed(source)), stamp
         tally, failures = _outcomes(source, self.counts, self.undecodable)
         yield TALLY, (to.name, tally), None
         if failures:
-            if originals is not None:
-                failures = [_carrying(failed, originals[failed.ref]) for failed in failures]
+            if self.originals is not None:
+                failures = [_carrying(failed, self.originals[failed.ref]) for failed in failures]
             yield FAILED, (to.name, failures), None
         self.clear()
 
@@ -143,8 +153,9 @@ class MapRecordsFn(beam.DoFn):
     timestamp when the destination has windows. Tagged `tally`: (destination, Tally). Tagged `failed`:
     (destination, list of Failed).
 
-    What comes out is held until HELD_RECORDS have gone through it, over several chunks of a source: small
-    chunks are quick, as their records stay in the processor's cache, and large elements are.
+    Where the source asks for it, and `dedupe.use` gave this run a place to keep what was seen, duplicates are filtered.
+    What comes out is packed chunk by chunk and held until HELD_RECORDS have gone through it, over several chunks of a
+    source: small chunks are quick, as their records stay in the processor's cache, and large elements are.
 
     carry: the source cannot be read again, so items travel with their records (transforms/carried.py), and what failed
     has its own.
@@ -166,11 +177,30 @@ class MapRecordsFn(beam.DoFn):
 
     def setup(self) -> None:
         """Compiles the decoder and the mappings: functions do not travel in the job graph."""
-        self._decoder = Decoder(self.source.schema)
-        self._held = [_Held(to, compile_for(self.source, to, self.selection)) for to in self.destinations]
+        self._key = (self.run, *((to.name, to.models) for to in self.destinations))
+        kept = _compiled.get(self._key)
+        if kept:
+            self._decoder, self._held = kept.pop()
+        else:
+            self._decoder = Decoder(self.source.schema)
+            self._held = [_Held(to, compile_for(self.source, to, self.selection)) for to in self.destinations]
         self._raw = any(held.mapper.needs_raw for held in self._held)
         self._attributes = any(held.mapper.needs_attributes for held in self._held)
+        self._duplicates = self._finder()
         self._progress: Progress = progress(self.run)
+
+    def teardown(self) -> None:
+        """Leaves what was compiled to the next of its kind in this process: a stream maps a slice a second, and compiling
+        takes a tenth of one."""
+        _compiled.setdefault(self._key, []).append((self._decoder, self._held))
+
+    def _finder(self) -> Duplicates | None:
+        """What finds duplicates; None when nobody wants them found, or this process does not keep what was seen."""
+        source, seen = self.source, dedupe.of(self.run)
+        if source.dedupe is None or seen is None:
+            return None
+        ids = compile_ids(source.schema, source.hop_one, source.override) if source.dedupe.by == "id" else None
+        return Duplicates(seen, source.dedupe.by, self._decoder, ids, [to.name for to in self.destinations])
 
     def start_bundle(self) -> None:
         """Begins with nothing held."""
@@ -178,6 +208,7 @@ class MapRecordsFn(beam.DoFn):
         self._originals: dict[int, RawRecord] | None = {} if self.carry else None
         for held in self._held:
             held.clear()
+            held.originals = self._originals
 
     def process(self, chunk: Chunk) -> Iterator[Any]:
         """Maps one chunk."""
@@ -187,25 +218,33 @@ class MapRecordsFn(beam.DoFn):
         decoded = self._decoder.decode(chunk)
         if self.selection.limit is not None:
             decoded = first(decoded, self.selection.limit - self._progress.records)
+        read = len(decoded.records) + len(decoded.undecodable)
+        duplicates = 0
+        if self._duplicates is not None:
+            decoded, duplicates = self._duplicates.leave_out(chunk, decoded)
         refs: int | list[int] = record_ref(chunk.position, 0)
         if decoded.indexes is not None:
             refs = [record_ref(chunk.position, index) for index in decoded.indexes]
         raws = self._decoder.raws(chunk, decoded) if self._raw else None
+        attributes = self._decoder.attributes(chunk, decoded) if self._attributes else None
         if self._originals is not None:
             for index, raw in enumerate(raw_records(chunk)):
                 self._originals[record_ref(chunk.position, index)] = raw
-        attributes = self._decoder.attributes(chunk, decoded) if self._attributes else None
         for held in self._held:
             held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts, attributes)
+            held.pack()
             held.undecodable += decoded.undecodable
-        self._progress.records += len(decoded.records) + len(decoded.undecodable)
+            if duplicates:
+                held.counts.records += duplicates
+                held.counts.filtered[DUPLICATE] = held.counts.filtered.get(DUPLICATE, 0) + duplicates
+        self._progress.records += read
         self._progress.bytes += len(chunk.payload)
         yield from self._pass_on(HELD_RECORDS)
 
     def _pass_on(self, least: int) -> Iterator[beam.pvalue.TaggedOutput]:
         for held in self._held:
             if held.counts.records + len(held.undecodable) > least:
-                for output, element, stamp in held.pass_on(self._of, self._originals):
+                for output, element, stamp in held.pass_on(self._of):
                     stamped = element if stamp is None else TimestampedValue(element, stamp)
                     yield beam.pvalue.TaggedOutput(output, stamped)
         if self._originals and not any(held.counts.records or held.undecodable for held in self._held):
@@ -215,9 +254,19 @@ class MapRecordsFn(beam.DoFn):
         """Passes on what is held."""
         for held in self._held:
             if held.counts.records or held.undecodable:
-                for output, element, stamp in held.pass_on(self._of, self._originals):
+                for output, element, stamp in held.pass_on(self._of):
                     placed = WindowedValue(element, MIN_TIMESTAMP if stamp is None else stamp, (GlobalWindow(),))
                     yield beam.pvalue.TaggedOutput(output, placed)
+
+
+_compiled: dict[tuple[Any, ...], list[tuple[Decoder, list[_Held]]]] = {}
+"""Run and destinations -> what was compiled for them and nobody uses."""
+
+
+def forget(run: str) -> None:
+    """Drops what was compiled for a finished run."""
+    for key in [key for key in _compiled if key[0] == run]:
+        del _compiled[key]
 
 
 def first(decoded: Decoded, number: int) -> Decoded:

@@ -29,6 +29,10 @@ from google.pubsub_v1 import types
 from transforms.sources.messages import Message
 
 MESSAGES_A_PULL: Final = 1_000
+
+PULLS: Final = 3
+"""Pulls at a time, as one waits for its answer most of the time."""
+
 BUFFER_MESSAGES: Final = 200_000
 BUFFER_BYTES: Final = 64 << 20
 """What may wait in memory before pulling pauses."""
@@ -89,7 +93,7 @@ class Puller:
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
-            for name, work in (("pull", self._pull_on), ("lease", self._renew_on))
+            for name, work in (*(("pull", self._pull_on),) * PULLS, ("lease", self._renew_on))
         ]
 
     def start(self) -> None:
@@ -112,6 +116,13 @@ class Puller:
         for pulled in buffered:
             self._forget(pulled)
         self._modify((ack_id for pulled in buffered for ack_id in pulled.ack_ids), 0)
+
+    def give_back(self) -> None:
+        """Gives back all that was taken and is not acknowledged."""
+        with self._changed:
+            leased = list(self._leased.values())
+            self._leased.clear()
+        self._modify((ack_id for pulled in leased for ack_id in pulled.ack_ids), 0)
 
     def close(self) -> None:
         """Ends the threads and the connection."""

@@ -97,7 +97,8 @@ REMEDIES: Final[tuple[Remedy, ...]] = (
     ),
     Remedy(
         _reason(r"^undecodable: "),
-        "the record is not what source.schema says: correct the schema (or what writes the records), then " + REPLAY,
+        "the record is not what the source's schema says: correct that (source.schema) or what writes the records, then "
+        + REPLAY,
     ),
     # What the vendor's rules, or the mapping, do not allow.
     Remedy(

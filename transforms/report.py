@@ -79,20 +79,27 @@ class Totals:
 
 
 class Report:
-    """What a run did. `stopped`: destination -> why nothing more was sent to it."""
+    """What a run did. `stopped`: destination -> why nothing more was sent to it. `reads`: destination -> records that
+    were read for it, where it is not the same for all."""
 
     def __init__(
-        self, totals: Mapping[str, Totals], read: int, seconds: float, stopped: Mapping[str, str] | None = None
+        self,
+        totals: Mapping[str, Totals],
+        read: int,
+        seconds: float,
+        stopped: Mapping[str, str] | None = None,
+        reads: Mapping[str, int] | None = None,
     ) -> None:
         self.totals = totals
         self.read = read
+        self.reads = dict(reads or {})
         self.seconds = seconds
         self.stopped = dict(stopped or {})
 
     @property
     def balanced(self) -> bool:
         """Whether the sums add up for every destination."""
-        return all(total.balanced(self.read) for total in self.totals.values())
+        return all(total.balanced(self.reads.get(name, self.read)) for name, total in self.totals.items())
 
     @property
     def undecodable(self) -> int:
@@ -108,6 +115,8 @@ class Report:
         destinations = {}
         for name, total in self.totals.items():
             destinations[name] = total.as_json()
+            if self.reads.get(name, self.read) != self.read:
+                destinations[name] = {"read": self.reads[name], **destinations[name]}
             if name in self.stopped:
                 destinations[name]["stopped"] = self.stopped[name]
         return {

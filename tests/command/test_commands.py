@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -91,6 +92,13 @@ def test_preview(relay: Relay, tmp_path: Path, sandbox: Running) -> None:
     assert not CONTROL.search(shown)
 
 
+def test_preview_tells_of_a_file_without_lines(relay: Relay, tmp_path: Path) -> None:
+    source = tmp_path / "events.avro"
+    source.write_bytes(b"no container")
+    shown = call("preview", relay("teak"), "--input", source).stdout
+    assert shown.startswith(f"record {source}: undecodable: {source}, byte 0: not an Avro container")
+
+
 def test_preview_needs_no_credentials(relay: Relay, tmp_path: Path) -> None:
     source = tmp_path / "events.ndjson"
     source.write_text(EVENT * 3)
@@ -98,6 +106,18 @@ def test_preview_needs_no_credentials(relay: Relay, tmp_path: Path) -> None:
     result = call("preview", path, "--input", source, "-n", 1, "--only", "teak")
     assert result.exit_code == 0
     assert (result.stdout.count("POST "), result.stdout.count("record ")) == (1, 1)
+
+
+def test_a_reader_that_goes_away_is_no_error(relay: Relay, tmp_path: Path) -> None:
+    source = tmp_path / "events.ndjson"
+    source.write_text(EVENT * 2000)
+    command = shlex.join(
+        [sys.executable, "-m", "pipelines.cli", "preview", str(relay("teak")), "--input", str(source), "-n", "2000"]
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | head -n 1"], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (f"record {source}, 1 of the chunk at byte 0:\n", "")
 
 
 @pytest.mark.parametrize(

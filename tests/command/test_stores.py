@@ -51,7 +51,10 @@ def test_a_run_from_a_store_to_a_store(
         (("--input", "shelf://game/*.ndjson"), "no file matches shelf://game/*.ndjson\n"),
         (("--input", "floppy://a/b"), "floppy://a/b: nothing can be read from there; name files on disk or gs://…\n"),
         (("--input", "EVENTS", "--report", "floppy://a/b"), "floppy://a/b: nothing can be written there; "),
-        (("--input", "EVENTS", "--dead-letters", "floppy://a"), "floppy://a: nothing can be written there; "),
+        (
+            ("--input", "EVENTS", "--dead-letters", "floppy://a"),
+            "floppy://a: expected a folder on disk, gs://… or projects/…/topics/…; ",
+        ),
         (("--input", "EVENTS", "--report", "shelf://closed/r.json"), "shelf://closed/r.json: cannot be written to: "),
         (("--input", "EVENTS", "--dead-letters", "shelf://closed/d"), "shelf://closed/d: cannot be written to: "),
     ],

@@ -67,7 +67,8 @@ NOT_RUN = {
 """(page, how the block begins) -> why it is not run."""
 
 RUN_ELSEWHERE = {
-    "docs/adding-a-vendor.md": ("tests/vendors/test_documents.py", "test_adding_a_vendor_works_as_written")
+    "docs/adding-a-vendor.md": ("tests/vendors/test_documents.py", "test_adding_a_vendor_works_as_written"),
+    "docs/dead-letters.md": ("tests/letters/test_documented_letter.py", "test_the_documented_letter_is_one"),
 }
 """Pages whose blocks a test of their own puts together and runs."""
 

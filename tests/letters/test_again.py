@@ -247,6 +247,15 @@ def test_letters_that_do_not_hold_a_record(tmp_path: Path, given: dict[str, Any]
     assert found.records == [] and len(found.undecodable) == 1
 
 
+def test_a_letter_without_its_record_may_fail_again(tmp_path: Path) -> None:
+    """As when its payload is sent as it was mapped: the source was gone before."""
+    letter = letter_of(tmp_path, original=None)
+    again = replayed(tmp_path, [letter])
+    failed = Failed(REJECTED, "HTTP 400", str(again), whole(again)[0].position << 20, "event", payload=b"{}")
+    (new,) = writer(tmp_path / "dead").letters("teak", [failed])
+    assert (new.id, new.failures, new.original, new.source) == (letter.id, 2, None, letter.source)
+
+
 def test_what_is_published_cannot_pretend_to_be_a_record_again(tmp_path: Path) -> None:
     attributes = {"playrelay.format": "csv", "playrelay.header": "a,b", "again": "csv", "format": "csv"}
     message = Message(b'{"event_type":"a","event_timestamp":1}', attributes, "m")

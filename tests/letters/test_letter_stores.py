@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import itertools
 import json
 import os
 import re
@@ -115,6 +116,43 @@ add_many(*sys.argv[1:])
     assert all(found[at : at + 25] == list(range(found[at], found[at] + 25)) for at in range(0, 4_000, 25))
     sizes = [file.stat().st_size for file in tmp_path.iterdir()]
     assert len(sizes) > 3 and max(sizes) <= 200_000
+
+
+def test_letters_that_were_added_outlive_a_kill(tmp_path: Path) -> None:
+    """Killed at any moment, a writer leaves all that it said was added, and at most one line that is cut off."""
+    program = """
+import sys
+sys.path.insert(0, "tests/letters")
+from test_letter_stores import add_and_tell
+add_and_tell(sys.argv[1], int(sys.argv[2]))
+"""
+    told: set[int] = set()
+    for attempt in range(4):
+        command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path), str(attempt * 1_000_000)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+            assert running.stdout is not None
+            told.update(map(int, itertools.islice(running.stdout, 20 + 30 * attempt)))
+            running.kill()
+            told.update(int(line) for line in running.stdout if line.endswith("\n"))
+    whole: list[int] = []
+    torn = 0
+    for file in sorted(tmp_path.iterdir()):
+        for line in file.read_bytes().splitlines():
+            try:
+                whole.append(json.loads(line)["n"])
+            except ValueError:
+                torn += 1
+    assert len(told) >= 20 + 50 + 80 + 110 and torn <= 4
+    for start in told:
+        assert set(range(start, start + 10)) <= set(whole)
+    assert len(whole) == len(set(whole))
+
+
+def add_and_tell(folder: str, start: int) -> None:
+    store = Folder(folder)
+    for at in range(start, start + 1_000_000, 10):
+        store.add("teak", "rejected", lines(range(at, at + 10), pad=3_000), "")
+        print(at, flush=True)
 
 
 def add_many(folder: str, start: str | int) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import pickle
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -187,9 +191,28 @@ def test_redaction_covers_the_forms_a_secret_takes_on_its_way() -> None:
     secret = 'p@ss/w"rd +1\\'
     text = f'{secret} p%40ss/w%22rd%20%2B1%5C p%40ss%2Fw%22rd%20%2B1%5C p%40ss%2Fw%22rd+%2B1%5C p@ss/w\\"rd +1\\\\'
     assert redact(text, [secret]) == "*** *** *** *** ***"
+    for written in (
+        json.dumps(json.dumps(json.dumps(secret)))[7:-7],
+        json.dumps(quote(secret)),
+        quote(quote(secret)),
+        html.escape(secret),
+        html.escape(json.dumps(secret)[1:-1]),
+        repr(secret),
+        json.dumps({secret: [secret]}),
+        "".join(f"\\u{ord(letter):04X}" if not letter.isalnum() else letter for letter in secret),
+        "".join(f"&#{ord(letter)};" if not letter.isalnum() else letter for letter in secret),
+    ):
+        assert "ss" not in redact(f"before {written} after", [secret]), written
     assert redact("abcd abc", ["abc", "abcd"]) == "*** ***"
     assert redact("a*b", ["*", ""]) == "a***b"
     assert redact("nothing", []) == "nothing"
+
+
+@pytest.mark.parametrize("filler", ["\\", '\\"', "%25", "&#92;", "a\\"])
+def test_no_text_makes_redaction_slow(filler: str) -> None:
+    started = time.process_time()
+    redact(filler * (200_000 // len(filler)), ['a\\"\\\\" \\%&b', '\\"\\\\" %&b'])
+    assert time.process_time() - started < 5
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4), st.text(), st.text())

@@ -56,7 +56,7 @@ def every_key(keys: tuple[Key, ...]) -> list[Key]:
     return [each for key in keys for each in (key, *every_key(key.keys))]
 
 
-@pytest.mark.parametrize("table", [relay_keys.SOURCE, relay_keys.DESTINATION, relay_keys.BATCH])
+@pytest.mark.parametrize("table", [relay_keys.SOURCE, relay_keys.DEDUPE, relay_keys.DESTINATION, relay_keys.BATCH])
 def test_every_key_has_its_row(table: tuple[Key, ...]) -> None:
     for key in table:
         assert f"\n| `{key.name}` |" in TEXT

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import msgspec
+import pyarrow
 import pytest
 import zstandard
 from source_files import COMPRESSIONS, DATA, EVENT, FORMATS, avro, decoded, delimited, events, json_lines, whole
 
 import schemas
 from transforms.decode import Decoder
+from transforms.decode_avro import LEARNED_FROM
 from transforms.originals import originals
 from transforms.read import Layout
 from transforms.sources.avro import blocks_of
@@ -73,22 +78,51 @@ def test_raws_are_the_records_as_written(tmp_path: Path, name: str) -> None:
     assert name == "container.avro" or all(text in content for text in texts[:50])
 
 
-@pytest.mark.parametrize("codec", ["null", "deflate", "bzip2", "xz", "zstandard"])
+OTHER_CODECS = {
+    "zstandard": lambda data: zstandard.ZstdCompressor().compress(data),
+    "snappy": lambda data: pyarrow.compress(data, codec="snappy", asbytes=True) + zlib.crc32(data).to_bytes(4, "big"),
+}
+
+
+@pytest.mark.parametrize("codec", ["null", "deflate", "bzip2", "xz", *OTHER_CODECS])
 def test_avro_codecs(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "events.avro"
-    path.write_bytes(
-        avro(RECORDS[:300], codec) if codec != "zstandard" else zstandard_avro(avro(RECORDS[:300], "null"))
-    )
+    plain = avro(RECORDS[:300], "null" if codec in OTHER_CODECS else codec)
+    path.write_bytes(compressed(plain, codec) if codec in OTHER_CODECS else plain)
     assert decoded(whole(path)).records == expected()[:300]
 
 
-def zstandard_avro(container: bytes) -> bytes:
-    """An uncompressed container, compressed: fastavro would need a package more to write it."""
+def test_avro_fields_that_come_up_late_in_a_file_are_read(tmp_path: Path) -> None:
+    late = {"app_id": "ä", "os": "iOS 16.3", "timezone": "Europe/Berlin", "email": "a@b.c", "params": {"a": 1}}
+    more = {"success": True, "price": 1.5, "kpi_value": -2.0, "connection": "linked"}
+    found = [event | late | {"event_data": event["event_data"] | more} for event in RECORDS[:300]]
+    mixed = RECORDS * (LEARNED_FROM // len(RECORDS) + 1) + found + RECORDS[:300]
+    file = io.BytesIO()
+    fastavro.writer(file, fastavro.parse_schema(EVENT.avro), mixed)
+    path = tmp_path / "events.avro"
+    path.write_bytes(file.getvalue())
+    lines = tmp_path / "events.jsonl"
+    lines.write_bytes(json_lines(mixed))
+    assert decoded(whole(path)).records == decoded(whole(lines)).records
+
+
+def test_damage_in_snappy_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "events.avro"
+    content = compressed(avro(RECORDS[:300], "null"), "snappy")
+    for at in range(content.index(b"sixteen bytes !!") + 16, len(content) - 20, 61):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        found = decoded(whole(path))
+        assert len(found.undecodable) == 1, at
+        assert len(found.records) < 300
+
+
+def compressed(container: bytes, codec: str) -> bytes:
+    """An uncompressed container, compressed by a codec for which fastavro would need a package more."""
     sync = b"sixteen bytes !!"
     start = container.index(sync) + len(sync)
-    found = [container[:start].replace(b"\x08null", b"\x12zstandard")]
+    found = [container[:start].replace(b"\x08null", _long(len(codec)) + codec.encode())]
     for _, count, data in blocks_of(container[start:]):
-        stored = zstandard.ZstdCompressor().compress(data)
+        stored = OTHER_CODECS[codec](data)
         found += [_long(count), _long(len(stored)), stored, sync]
     return b"".join(found)
 

@@ -76,17 +76,17 @@ KINDS = {
     "lines without the last end": [message(json_lines(half).rstrip()) for half in HALVES],
     "lines and blank lines": [message(json_lines(half).replace(b"\n", b"\n\n \r\n")) for half in HALVES],
     "pretty objects": [message(pretty_objects(half)) for half in HALVES],
-    "gzip of one": [message(gzip.compress(line)) for line in LINES],
-    "gzip of lines": [message(gzip.compress(json_lines(half))) for half in HALVES],
-    "gzip of an array": [message(gzip.compress(json_array(half)), {"Content-Encoding": "gzip"}) for half in HALVES],
+    "gzip of one": [message(gzip.compress(line, mtime=0)) for line in LINES],
+    "gzip of lines": [message(gzip.compress(json_lines(half), mtime=0)) for half in HALVES],
+    "gzip of an array": [message(gzip.compress(json_array(half), mtime=0), {"Content-Encoding": "gzip"}) for half in HALVES],
     "said to be gzip": [message(line, {"Content-Encoding": "gzip"}) for line in LINES],
     "avro binary": [message(binary(record), BINARY) for record in RECORDS],
-    "gzip of avro binary": [message(gzip.compress(binary(record)), {**BINARY, "content_encoding": "GZIP"}) for record in RECORDS],
+    "gzip of avro binary": [message(gzip.compress(binary(record), mtime=0), {**BINARY, "content_encoding": "GZIP"}) for record in RECORDS],
     "avro json": [message(avro_json(record), JSON) for record in RECORDS],
     "avro json without unions": [message(line, JSON) for line in LINES],
     "encoding not said": [message(line, {"googclient_schemaencoding": "ENCODING_UNSPECIFIED"}) for line in LINES],
     "mixed": [message(line) for line in LINES[:20]] + [message(json_array(RECORDS[20:40])), message(b"[]")]
-    + [message(binary(RECORDS[40]), BINARY)] + [message(b" [\n] ")] + [message(gzip.compress(line)) for line in LINES[41:]],
+    + [message(binary(RECORDS[40]), BINARY)] + [message(b" [\n] ")] + [message(gzip.compress(line, mtime=0)) for line in LINES[41:]],
 }  # fmt: skip
 
 
@@ -130,14 +130,14 @@ def test_a_record_knows_its_message_and_its_place_in_it() -> None:
     ]
     chunk = chunk_of(found)
     one = DECODER.decode(chunk)
-    assert [(origin.message.id, origin.number) for origin in DECODER.origins(chunk, one) or []] == [
+    assert [(origin.message.id, origin.number) for origin in DECODER.in_messages(chunk, one) or []] == [
         ("a", 0), ("c", 0), ("c", 2), ("e", 0)]  # fmt: skip
     assert [attributes["n"] for attributes in DECODER.attributes(chunk, one) or []] == ["0", "2", "2", "4"]
     assert [bad.ref for bad in one.undecodable] == [record_ref(1 << 30, index) for index in (2, 4)]
     plain = chunk_of([found[0], found[4]])
-    assert [origin.message.id for origin in DECODER.origins(plain, DECODER.decode(plain)) or []] == ["a", "e"]
+    assert [origin.message.id for origin in DECODER.in_messages(plain, DECODER.decode(plain)) or []] == ["a", "e"]
     lines = Chunk("file", 0, 1, "json", GOOD)
-    assert DECODER.origins(lines, DECODER.decode(lines)) is None
+    assert DECODER.in_messages(lines, DECODER.decode(lines)) is None
 
 
 DEEP = b'{"event_type":"x","event_timestamp":1,"params":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
@@ -157,11 +157,11 @@ BAD = [
     (message(b"7"), "the record: expected", b"7"),
     (message(GOOD + GOOD), "not JSON", GOOD + GOOD),
     (message(b'{\n"event_type":\n7}'), "event_type", b'{\n"event_type":\n7}'),
-    (message(gzip.compress(GOOD)[:-1]), "the gzip data of the message ends too early", gzip.compress(GOOD)[:-1]),
+    (message(gzip.compress(GOOD, mtime=0)[:-1]), "the gzip data of the message ends too early", gzip.compress(GOOD, mtime=0)[:-1]),
     (message(b"\x1f\x8b\x08\xff" + bytes(20)), "the gzip data of the message is damaged", None),
-    (message(gzip.compress(GOOD) + b"more"), "is followed by bytes that are not", None),
-    (message(gzip.compress(GOOD * 9) + gzip.compress(b"")), "more than the", None),
-    (message(gzip.compress(b"")), "the message is empty", gzip.compress(b"")),
+    (message(gzip.compress(GOOD, mtime=0) + b"more"), "is followed by bytes that are not", None),
+    (message(gzip.compress(GOOD * 9, mtime=0) + gzip.compress(b"", mtime=0)), "more than the", None),
+    (message(gzip.compress(b"", mtime=0)), "the message is empty", gzip.compress(b"", mtime=0)),
     (message(binary(RECORDS[0])[:-9], BINARY), "not an Avro binary record of the source's schema", None),
     (message(binary(RECORDS[0]) + b"\0", BINARY), "1 bytes follow it", None),
     (message(b"", BINARY), "not an Avro binary record", b""),
@@ -192,7 +192,7 @@ def test_a_bad_message_costs_one_dead_letter(bad: Message, said: str, original: 
         (b'%b\n{"event_type":\n%b' % (GOOD, GOOD), 2, [b'{"event_type":']),
         (b'{\n"a": 1}\n%b' % GOOD, 1, [b'{\n"a": 1}']),
         (b"%b\r\n{}\r\n" % GOOD, 1, [b"{}"]),
-        (gzip.compress(b"%b\n7\n" % GOOD), 1, [b"7"]),
+        (gzip.compress(b"%b\n7\n" % GOOD, mtime=0), 1, [b"7"]),
     ],
 )
 def test_a_bad_record_costs_the_others_of_its_message_nothing(data: bytes, good: int, bad: list[bytes]) -> None:
@@ -264,14 +264,14 @@ def test_a_zip_bomb_is_one_dead_letter_in_bounded_memory() -> None:
 
 @pytest.mark.parametrize("text", [b"[%b]" % b",".join([b"{}"] * 300_000), b"{}\n" * 300_000, b"[" + b"1," * 300_000])
 def test_a_message_of_more_records_than_one_may_hold_is_one_dead_letter(text: bytes) -> None:
-    found = decode(GOOD, gzip.compress(text), text, GOOD)
+    found = decode(GOOD, gzip.compress(text, mtime=0), text, GOOD)
     assert [one.reason for one in found.undecodable] == ["the message has over 250,000 records"] * 2
     assert len(found.records) == 2
 
 
 def test_nothing_is_as_large_as_a_reference_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of what decompresses to most have fewer records than references tell apart."""
-    most = gzip.compress(b"[" + b"1," * 200_000 + b"1]", 9)
+    most = gzip.compress(b"[" + b"1," * 200_000 + b"1]", 9, mtime=0)
     sizes = [len(pack_messages(group)) for group in blocks([message(most)] * 20)]
     assert len(sizes) == 20
     assert messages.MAX_MESSAGE_RECORDS + messages.BLOCK < 1 << 20
@@ -336,7 +336,7 @@ def test_any_bytes_are_records_or_dead_letters(tmp_path: Path, found: list[Messa
         assert sorted(refs) == [record_ref(chunk.position, index) for index in range(read)]
         again = originals(str(path), refs, Layout())
         assert all(again[bad.ref].text == bad.original and bad.reason for bad in one.undecodable)
-        origins = DECODER.origins(chunk, one) or []
-        assert len(DECODER.raws(chunk, one)) == len(origins) == len(one.records)
-        for ref, origin in zip(refs, origins, strict=False):
+        in_messages = DECODER.in_messages(chunk, one) or []
+        assert len(DECODER.raws(chunk, one)) == len(in_messages) == len(one.records)
+        for ref, origin in zip(refs, in_messages, strict=False):
             assert (again[ref].message, again[ref].number) == (origin.message, origin.number)

@@ -128,7 +128,7 @@ def test_an_unreadable_200_is_sent_again(answer: bytes) -> None:
             "batch",
             404,
             {"status": "error", "errors": {"game_id": ["could not be found"]}},
-            Stop("credentials", "HTTP 404: game_id could not be found"),
+            Stop("credentials.game_id", "HTTP 404: game_id could not be found"),
         ),
         ("single", 404, {"status": "error", "errors": UNKNOWN}, Reject("HTTP 404: user_id could not be found")),
         ("single", 404, {"status": "error"}, Stop("url", 'HTTP 404: {"status": "error"}')),

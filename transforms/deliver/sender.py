@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pycurl
 
-from transforms.credentials import redact
+from transforms.credentials import MASK, redact
 from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
 from transforms.deliver.connection import network_error, open_handle
 from transforms.deliver.gate import Gate, Halt
@@ -329,6 +329,8 @@ class Sender:
         """An answer fit to be shown and kept: some vendors repeat what they were sent."""
         text = answer.body.decode("utf-8", "replace")
         shown = redact(text, self._secrets)
+        if self._vendor.token is not None:
+            shown = self._vendor.token.sub(MASK, shown)
         return answer if shown == text else answer._replace(body=shown.encode())
 
     def _part(

@@ -64,6 +64,8 @@ class Mapper:
     """A model passes records through, so their original bytes must be given."""
     needs_attributes: bool
     """The mapping reads `$attributes`: messages' attributes must be given."""
+    sends: bool
+    """There is a record that it makes an item of."""
     version: str
     """Names code and schemas; the same for the same mapping."""
     map_chunk: MapChunk
@@ -122,4 +124,4 @@ def compile_mapping(
     if problems:
         raise Problems(problems)
     names = tuple(spec.name for spec in parts.on)
-    return Mapper(code, names, program.needs_raw, program.needs_attributes, version, map_chunk)
+    return Mapper(code, names, program.needs_raw, program.needs_attributes, program.sends, version, map_chunk)

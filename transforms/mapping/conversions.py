@@ -223,10 +223,12 @@ def number_text(value: Any, field: str) -> str:
             return str(value)
         except ValueError:  # CPython refuses above 4,300 digits
             raise Bad(field, "a whole number beyond 64 bits") from None
-    if not -DOUBLE_MAX <= value <= DOUBLE_MAX:
+    if value.is_integer():
+        whole = int(value)
+        if -EXACT_DOUBLE <= whole <= EXACT_DOUBLE:
+            return str(whole)
+    elif not -DOUBLE_MAX <= value <= DOUBLE_MAX:
         raise Bad(field, "not a finite number")
-    if value.is_integer() and abs(value) <= EXACT_DOUBLE:
-        return str(int(value))
     text = repr(value)
     return format(Decimal(text), "f") if "e" in text else text
 
@@ -236,10 +238,10 @@ def text(value: Any, field: str) -> str:
     kind = value.__class__
     if kind is str:
         return value  # type: ignore[no-any-return]  # its class was just seen
-    if kind is bool:
-        return "true" if value else "false"
     if kind is int or kind is float:
         return number_text(value, field)
+    if kind is bool:
+        return "true" if value else "false"
     return json_text(value, field)
 
 
@@ -289,7 +291,10 @@ def flat(value: dict[str, Any], field: str) -> dict[str, str | int]:
 
 def flat_value(value: Any, field: str) -> str | int:
     """A value in a flat map."""
-    return as_long(value, field) if value.__class__ is int else text(value, field)
+    kind = value.__class__
+    if kind is float:
+        return number_text(value, field)
+    return as_long(value, field) if kind is int else text(value, field)
 
 
 def as_one_of(kinds: tuple[str, ...]) -> Callable[[Any, str], Any]:

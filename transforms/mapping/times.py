@@ -102,6 +102,7 @@ def _iso(text: str) -> datetime:
     return datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micro, at)
 
 
+_MILLISECONDS: Final = tuple(f".{ms:03d}Z" for ms in range(1000))
 _iso_seconds: dict[int, str] = {}
 
 
@@ -116,7 +117,7 @@ def _iso_text(ms: int, field: str) -> str:
             _iso_seconds.clear()
         moment = _EPOCH + timedelta(seconds=second)
         start = _iso_seconds[second] = moment.replace(tzinfo=None).isoformat()
-    return f"{start}.{ms % 1000:03d}Z"
+    return start + _MILLISECONDS[ms % 1000]
 
 
 def time_to_text(format: str) -> Callable[[int, str], str]:

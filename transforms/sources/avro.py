@@ -24,6 +24,9 @@ MAX_BLOCK: Final = 64 << 20
 """Bytes of a block; writers make blocks of 16 KiB to 1 MiB, so a larger size is a sign of damage."""
 MAX_HEADER: Final = 16 << 20
 SYNC: Final = 16
+CHUNK_RECORDS: Final = 400
+"""Records after which a chunk ends, about as many as a chunk of JSON lines has: their structs stay in the processor's
+cache until they are mapped. Bytes do not tell, as the fields' names are not in them and they may be compressed."""
 
 
 class Header(NamedTuple):
@@ -90,7 +93,8 @@ def blocks_of(text: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def chunks(stream: Stream, start: int = 0, stop: int | None = None, block: int = BLOCK) -> Iterator[Chunk]:
-    """The blocks that begin at an offset from start up to, not including, stop, in chunks of about `block` bytes.
+    """The blocks that begin at an offset from start up to, not including, stop, in chunks of about `block` bytes or
+    CHUNK_RECORDS.
 
     A chunk's payload is `pack_payload` of the header and its blocks; its position is that of its first block.
     A damaged block comes as an unreadable chunk, and reading goes on at the next sync marker.
@@ -112,7 +116,8 @@ def chunks(stream: Stream, start: int = 0, stop: int | None = None, block: int =
         unread = found.problem
         if found.records >= MAX_CHUNK_RECORDS:
             unread = f"an Avro block of {found.records:,} records; at most {MAX_CHUNK_RECORDS - 1:,} can be read"
-        if parts and (ends or unread or size >= block or records + found.records >= MAX_CHUNK_RECORDS):
+        full = size >= block or records >= CHUNK_RECORDS or records + found.records >= MAX_CHUNK_RECORDS
+        if parts and (ends or unread or full):
             yield Chunk(stream.name, position, 0, "avro", pack_payload(header.text, b"".join(parts)))
             parts, size, records = [], 0, 0
         if ends:

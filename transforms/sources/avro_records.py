@@ -7,10 +7,11 @@ from JSON. Here the schema becomes Python code once a file, and fields that nobo
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import chain, groupby
 from typing import Any, Final, Protocol
 
-from schemas import Type
+from schemas import Field, Type
 
 BAD_RECORD: Final = (ValueError, IndexError, KeyError, EOFError, OverflowError, RecursionError, struct.error)
 """What reading raises for bytes that are no records of the schema; UnicodeDecodeError is a ValueError."""
@@ -27,19 +28,26 @@ class ReadRecords(Protocol):
 
 
 def compile_records(
-    schema: Any, reader: Type | None = None, decode: Callable[[bytes], str] = bytes.decode, ends: bool = False
+    schema: Any,
+    reader: Type | None = None,
+    decode: Callable[[bytes], str] = bytes.decode,
+    ends: bool = False,
+    seen: Collection[str] | None = None,
 ) -> ReadRecords:
     """A function that reads records written by a schema (parsed JSON, logical types not heeded), as dicts.
 
-    reader: the type that is wanted; fields that it does not have are passed over. None: all fields.
+    reader: the type that is wanted; fields that it does not have are passed over, and so are nulls where null is the
+    default. None: all fields.
     decode: makes text of bytes that are not ASCII. ends: tell where each record ends.
+    seen: fields that are null seldom; where others follow each other, it is tried first whether all of them are null.
+    None: nothing is known of that.
     Raises ValueError for a schema that is none.
     """
-    code = _Code()
+    code = _Code(seen)
     name = code.record(schema, "", reader, skip=False)
     source = "\n".join((*code.lines, _LOOP.format(name=name, found="(record, at)" if ends else "record")))
     scope: dict[str, Any] = {"_number": _number, "_length": _length, "_float": _FLOAT, "_double": _DOUBLE}
-    scope |= {"_decode": decode, **code.constants}
+    scope |= {"_SIZES": _SIZES, "_decode": decode, **code.constants}
     # All of the source is written below: no name or text of the schema is in it, those are constants.
     try:
         exec(compile(source, "<avro schema>", "exec"), scope)  # noqa: S102
@@ -47,6 +55,17 @@ def compile_records(
         raise ValueError("the schema is nested too deeply") from error
     read: ReadRecords = scope["read"]
     return read
+
+
+def fields_of(records: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Names of the fields that records have, and the records in them."""
+    found: set[str] = set()
+    waiting = list(records)
+    while waiting:
+        record = waiting.pop()
+        found |= record.keys()
+        waiting += [value for value in record.values() if isinstance(value, dict)]
+    return found
 
 
 _LOOP: Final = """
@@ -64,33 +83,41 @@ _FLOAT: Final = struct.Struct("<f").unpack_from
 _DOUBLE: Final = struct.Struct("<d").unpack_from
 
 
+_SCALES: Final = tuple(128**place for place in range(1, 10))
+"""What a number's second byte and those behind it count, up to 64 bits."""
+
+
 def _number(first: int, data: bytes, at: int) -> tuple[int, int]:
     """The rest of a variable length number whose first byte was read: the number, zigzag, and where it ends."""
-    value, shift, byte = first & 127, 7, data[at]
-    while byte > 127:
-        value |= (byte & 127) << shift
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number has more than 64 bits")
-        at += 1
+    value = first
+    for scale in _SCALES:
         byte = data[at]
-    return value | byte << shift, at + 1
+        at += 1
+        value += (byte - 1) * scale  # less 1 for bit 7 of the byte before, which says that this one follows
+        if byte < 128:
+            return value, at
+    raise ValueError("a number has more than 64 bits")
 
 
-def _length(first: int, data: bytes, at: int) -> tuple[int, int]:
-    """Like `_number`, of what cannot be negative."""
-    value, at = _number(first, data, at) if first > 127 else (first, at)
+_SIZES: Final = tuple(-1 if byte & 129 else byte >> 1 for byte in range(256))
+"""The length that a first byte says alone. -1: bit 7 says that more bytes follow, or bit 0 that it is negative."""
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """A length whose first byte, which was read, does not say it alone, and where it ends."""
+    value, at = _number(data[at - 1], data, at) if data[at - 1] > 127 else (data[at - 1], at)
     if value & 1:
         raise ValueError("a length is negative")
-    return value, at
+    return value >> 1, at
 
 
 class _Code:
     """The source of the functions that read a schema's records, and the constants they use."""
 
-    def __init__(self) -> None:
+    def __init__(self, seen: Collection[str] | None) -> None:
         self.lines: list[str] = []
         self.constants: dict[str, Any] = {}
+        self._seen = seen
         self._types: dict[str, tuple[Any, str]] = {}
         """Named types by full name, with the namespace that holds inside."""
         self._functions: dict[tuple[str, int, bool], str] = {}
@@ -105,8 +132,8 @@ class _Code:
         self._types[full] = (schema, inner)
         name = self._functions[key] = self._name("record")
         known = reader.fields if reader is not None else None
-        lines, kept = [f"def {name}(data, text, at):"], []
-        for number, field in enumerate(_list(schema, "fields")):
+        fields: list[tuple[list[str], int | None]] = []
+        for field in _list(schema, "fields"):
             field_name, wanted = _text(field, "name"), not skip
             field_reader = None
             if known is not None:
@@ -114,13 +141,30 @@ class _Code:
                 field_reader = known[field_name].type if field_name in known else None
             elif reader is not None:
                 field_reader = reader.items
-            target = f"v{number}" if wanted else None
-            if wanted:
-                kept.append(f"{self._constant(field_name)}: v{number}")
-            lines += self._value(_of(field, "type"), target, inner, field_reader, "    ")
-        lines.append(f"    return {{{', '.join(kept)}}}, at")
-        self.lines += lines
+            kind, store = _of(field, "type"), f"record[{self._constant(field_name)}] = value" if wanted else ""
+            spared = not wanted or (known is not None and _null_by_default(known[field_name]))
+            if wanted and spared and isinstance(kind, list):
+                lines = self._union(kind, "value", inner, field_reader, "    ", store)
+            else:
+                lines = self._value(kind, "value" if wanted else None, inner, field_reader, "    ")
+                lines += ["    " + store] if wanted else []
+            rare = self._seen is not None and field_name not in self._seen
+            null = 2 * kind.index("null") if spared and rare and isinstance(kind, list) and "null" in kind else None
+            fields.append((lines, null))
+        self.lines += [f"def {name}(data, text, at):", "    record = {}", *self._runs(fields), "    return record, at"]
         return name
+
+    def _runs(self, fields: Iterable[tuple[list[str], int | None]]) -> list[str]:
+        """Lines that read fields, of which each has its own and, when it is null mostly, the byte that says so."""
+        lines: list[str] = []
+        for rare, run in groupby(fields, lambda field: field[1] is not None):
+            owns, nulls = zip(*run, strict=True)
+            own = list(chain.from_iterable(owns))
+            if rare and len(nulls) > 2:
+                test = f"    if data.startswith({self._constant(bytes(nulls))}, at):"
+                own = [test, f"        at += {len(nulls)}", "    else:", *("    " + line for line in own)]
+            lines += own
+        return lines
 
     def _value(self, schema: Any, target: str | None, space: str, reader: Type | None, pad: str) -> list[str]:
         """Lines that read a value into target, or pass over it when that is None."""
@@ -140,7 +184,7 @@ class _Code:
         if kind == "enum":
             self._types[_full_name(schema, space)[0]] = (schema, space)
             symbols = self._constant(tuple(_list(schema, "symbols")))
-            return [pad + line for line in (*_read_length(), *([f"{target} = {symbols}[n >> 1]"] if target else ()))]
+            return [pad + line for line in (*_read_length(), *([f"{target} = {symbols}[size]"] if target else ()))]
         if kind == "array":
             return self._collection(_of(schema, "items"), False, target, space, reader, pad)
         if kind == "map":
@@ -155,7 +199,10 @@ class _Code:
                 return self._value(found[0], target, found[1], reader, pad)
         raise ValueError(f"unknown type {kind!r}")
 
-    def _union(self, branches: list[Any], target: str | None, space: str, reader: Type | None, pad: str) -> list[str]:
+    def _union(
+        self, branches: list[Any], target: str | None, space: str, reader: Type | None, pad: str, store: str = ""
+    ) -> list[str]:
+        """Like `_value`, of a union. store: a line that keeps a value which is not null; null is left out then."""
         # An index of 64 or more, or a negative one, matches no branch.
         lines = [f"{pad}n = data[at]", f"{pad}at += 1"]
         if not branches or len(branches) > 64:
@@ -165,7 +212,9 @@ class _Code:
         for place, index in enumerate(order):
             branch = branches[index]
             lines.append(f"{pad}{'elif' if place else 'if'} n == {2 * index}:")
-            lines += self._value(branch, target, space, reader, pad + "    ") or [pad + "    pass"]
+            own = self._value(branch, None if store and branch == "null" else target, space, reader, pad + "    ")
+            own += [f"{pad}    {store}"] if store and branch != "null" else []
+            lines += own or [pad + "    pass"]
         return [*lines, f"{pad}else:", f"{pad}    raise ValueError('a union has no such branch')"]
 
     def _collection(
@@ -208,14 +257,13 @@ class _Code:
 
 
 def _read_length() -> list[str]:
-    # 129: bit 0 of a zigzag number says negative, bit 7 that more bytes follow.
-    return ["n = data[at]", "at += 1", "if n & 129:", "    n, at = _length(n, data, at)"]
+    return ["size = _SIZES[data[at]]", "at += 1", "if size < 0:", "    size, at = _length(data, at)"]
 
 
 def _sized(target: str | None, value: list[str]) -> list[str]:
     if target is None:
-        return [*_read_length(), "at += n >> 1"]
-    return [*_read_length(), "end = at + (n >> 1)", *(line.format(target) for line in value), "at = end"]
+        return [*_read_length(), "at += size"]
+    return [*_read_length(), "end = at + size", *(line.format(target) for line in value), "at = end"]
 
 
 def _long(target: str | None) -> list[str]:
@@ -246,6 +294,11 @@ _PLAIN: Final[Mapping[str, Callable[[str | None], list[str]]]] = {
     "string": lambda target: _sized(target, _TEXT),
     "bytes": lambda target: _sized(target, ["{0} = data[at:end]"]),
 }
+
+
+def _null_by_default(field: Field) -> bool:
+    """Whether a record without the field is one whose field is null."""
+    return field.type.nullable and field.default is None
 
 
 def _full_name(schema: Any, space: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from transforms.elements import Chunk
 from transforms.sources.files import SUFFIXES, Corrupt, Stream
-from transforms.sources.lines import BLOCK, SHORT_READ, count_newlines, skip_bom, too_long, whole_records
+from transforms.sources.lines import BLOCK, MAX_RECORD, SHORT_READ, count_newlines, skip_bom, too_long, whole_records
 from transforms.sources.unreadable import KEPT_BYTES, unreadable_chunk
 
 DELIMITERS: Final = ",\t;|"
@@ -124,7 +124,7 @@ def chunks(
     start: int = 0,
     stop: int | None = None,
     delimiter: str | None = None,
-    max_record: int = 10 << 20,
+    max_record: int = MAX_RECORD,
     line: int = 0,
     block: int = BLOCK,
 ) -> Iterator[Chunk]:
@@ -149,7 +149,8 @@ def chunks(
     position, text, data = stream.position, b"", b" "
     while data:
         try:
-            data = stream.read(block if stop is None else max(0, min(block, stop - stream.position)))
+            size = block - stream.position % block  # as with lines: chunks end at the same places wherever one begins
+            data = stream.read(size if stop is None else max(0, min(size, stop - stream.position)))
         except Corrupt as error:
             yield unreadable_chunk(name, position, line, str(error), text)
             return

@@ -8,10 +8,8 @@ from typing import Final
 
 from transforms.sources.files import SUFFIXES, Corrupt, Stream
 from transforms.sources.lines import BOM, SHORT_READ
+from transforms.sources.lines import MAX_RECORD as MAX_RECORD  # part of a layout
 from transforms.sources.messages import MAGIC, MESSAGES
-
-MAX_RECORD: Final = 10 << 20
-"""Bytes of a record beyond which it is a dead letter."""
 
 LINES, VALUES, CSV, AVRO = "lines", "values", "csv", "avro"
 """Layouts: a JSON value a line; a JSON array (or objects over several lines); CSV; an Avro container. MESSAGES is one too."""

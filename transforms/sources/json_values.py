@@ -14,7 +14,7 @@ import msgspec
 
 from transforms.elements import Chunk
 from transforms.sources.files import Corrupt, Stream
-from transforms.sources.lines import BLOCK, count_newlines, skip_bom, too_long
+from transforms.sources.lines import BLOCK, MAX_RECORD, count_newlines, skip_bom, too_long
 from transforms.sources.unreadable import KEPT_BYTES, unreadable_chunk
 
 ARRAY: Final = "array"
@@ -204,7 +204,7 @@ class _Reader:
 
 
 def chunks(
-    stream: Stream, start: int = 0, max_record: int = 10 << 20, line: int = 0, block: int = BLOCK
+    stream: Stream, start: int = 0, max_record: int = MAX_RECORD, line: int = 0, block: int = BLOCK
 ) -> Iterator[Chunk]:
     """The elements from start (0, or where an element begins) to the file's end, as chunks of about `block` bytes.
 

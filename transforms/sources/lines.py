@@ -19,6 +19,8 @@ line end), and a chunk holds the end of one record and what one block adds, it h
 SHORT_READ: Final = 64 << 10
 """Bytes read at a time where only the end of one line is looked for."""
 BOM: Final = b"\xef\xbb\xbf"
+MAX_RECORD: Final = 10_000_000
+"""Bytes of a record beyond which it is a dead letter, unless the relay file says otherwise."""
 
 
 def count_newlines(data: bytes) -> int:
@@ -43,7 +45,7 @@ def chunks(
     stream: Stream,
     start: int = 0,
     stop: int | None = None,
-    max_record: int = 10 << 20,
+    max_record: int = MAX_RECORD,
     at_line: bool = False,
     line: int = 0,
     block: int = BLOCK,
@@ -72,7 +74,11 @@ def chunks(
     while position < end:
         inside = stream.position < end
         try:
-            data = stream.read(int(min(block, end - stream.position)) if inside else SHORT_READ)
+            # To a multiple of `block`, so that chunks end at the same places wherever reading begins: a record that is
+            # read again after a crash keeps its reference.
+            data = stream.read(
+                int(min(block - stream.position % block, end - stream.position)) if inside else SHORT_READ
+            )
         except Corrupt as problem:
             yield unreadable_chunk(stream.name, position, line, str(problem), b"".join(held))
             return

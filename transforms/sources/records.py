@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import pyarrow
 import zstandard
 
 from transforms.elements import Chunk
@@ -206,7 +207,25 @@ def decompress(codec: str, data: bytes) -> bytes:
     if codec == "zstandard":
         with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
             return _checked(reader.read(MAX_CONTENT + 1))
+    if codec == "snappy":
+        return _snappy(data)
     raise ValueError(f"the codec {codec} is not supported; write the file with deflate or zstandard")
+
+
+def _snappy(data: bytes) -> bytes:
+    """Snappy's block format, then the content's CRC (Avro specification, "snappy"). It begins with the content's length."""
+    length = shift = 0
+    for byte in data[:5]:
+        length |= (byte & 127) << shift
+        if byte < 128:
+            break
+        shift += 7
+    if length > MAX_CONTENT:
+        raise ValueError(f"the block has over {MAX_CONTENT:,} bytes")
+    content: bytes = pyarrow.decompress(data[:-4], decompressed_size=length, codec="snappy", asbytes=True)
+    if zlib.crc32(content) != int.from_bytes(data[-4:], "big"):
+        raise ValueError("the block's checksum is wrong")
+    return content
 
 
 def _bounded(decompressor: Any, data: bytes) -> bytes:

@@ -6,6 +6,7 @@ A vendor is data and a few small functions, in one module beside this one. Every
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -243,6 +244,9 @@ class Vendor:
     check: Callable[[Collection[str], Mapping[str, Any]], Sequence[tuple[str, str]]] | None = None
     """(names of the credentials given, options) -> what does not go together, as (key of the destination, message)."""
     answers: tuple[On, ...] = ()
+    token: re.Pattern[str] | None = None
+    """What requests hold that opens the account for a while, as the secrets that it was made of do: it is not shown
+    either, should an answer repeat it."""
     gzip: bool = False
     """The vendor takes gzip request bodies."""
     by: str = "vendor"

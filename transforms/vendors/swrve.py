@@ -7,6 +7,7 @@ one user a request (/1/batch), many users a request (/1/multi_user_batch), or on
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote_plus, urlencode
@@ -137,6 +138,10 @@ def _base_url(credentials: Mapping[str, str], options: Mapping[str, Any]) -> str
 
 def _headers(settings: Settings, route: Route) -> list[str]:
     return []
+
+
+_TOKEN = re.compile(r"(?<=[=Dd])[0-9a-fA-F]{32}(?![0-9a-zA-Z])")
+"""The end of a session token, behind `=` or `%3D`."""
 
 
 def session_token(app_id: str, user: str, api_key: str, now: float) -> str:
@@ -278,6 +283,7 @@ VENDOR = Vendor(
     frame=_frame,
     headers=_headers,
     wrap=_wrap,
+    token=_TOKEN,
     answers=(
         On(range(200, 300), _taken),
         On(400, lambda answer, _: Split(f"HTTP 400: {excerpt(answer.body)}")),

@@ -159,9 +159,10 @@ def _user_unknown(answer: Answer) -> bool:
     return isinstance(errors, dict) and "user_id" in errors
 
 
-def _key_unknown(answer: Answer) -> bool:
+def _unknown_key(answer: Answer) -> str:
+    """The credential that Teak does not know; empty when it is none."""
     errors = answer_fields(answer).get("errors")
-    return isinstance(errors, dict) and ("game_id" in errors or "secret_key" in errors)
+    return next((key for key in ("game_id", "secret_key") if isinstance(errors, dict) and key in errors), "")
 
 
 def _error(answer: Answer) -> str:
@@ -173,9 +174,8 @@ def _not_found(answer: Answer, batch: Batch) -> Verdict:
     """404 names which resource was not found (Sending a Single Event, Not Found)."""
     if batch.route.name == SINGLE.name and _user_unknown(answer):
         return Reject(_error(answer))
-    if _key_unknown(answer):
-        return Stop("credentials", _error(answer))
-    return Stop("url", _error(answer))
+    key = _unknown_key(answer)
+    return Stop(f"credentials.{key}" if key else "url", _error(answer))
 
 
 def _ok(answer: Answer, batch: Batch) -> Verdict:

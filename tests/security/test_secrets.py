@@ -1,0 +1,350 @@
+"""No command writes a secret anywhere: marked secrets are planted, every command runs, against vendors that repeat to it
+what it told them, and everything written is searched: output, files while it runs and afterwards, job graphs, `ps`.
+
+A new command is a row of COMMANDS.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import certificates
+import hostile
+import marks
+import pytest
+import yaml
+from marks import CORES, PUBLIC, SECRETS, found_in, search, secret
+
+from sandbox.server import Running
+from transforms import vendors
+
+ROOT = Path(__file__).parents[2]
+LONGEST_S = 120
+EVENTS = "events.ndjson"
+PLAYFAB = ROOT / "tests" / "golden" / "12traits" / "playfab" / "input.ndjson"
+
+VARIANTS: dict[str, tuple[str, Mapping[str, object]]] = {
+    **{slug: (slug, {}) for slug in vendors.slugs()},
+    "swrve-many": ("swrve", {"send": "multi_user_batch"}),
+    "swrve-single": ("swrve", {"send": "single"}),
+    "swrve-external": ("swrve", {"user_ids": "external"}),
+    "teak-single": ("teak", {"send": "single"}),
+}
+"""Name -> vendor and options: the ways in which secrets travel."""
+
+
+class Place(NamedTuple):
+    """Where a command runs: everything under `folder` is searched; its secrets are elsewhere."""
+
+    folder: Path
+    secrets: Path
+    environment: dict[str, str]
+
+    def relay(self, name: str, destinations: Mapping[str, object], preset: str = "canonical", **more: object) -> str:
+        """Writes a relay file."""
+        document = {"source": {"preset": preset}, "destinations": destinations, **more}
+        (self.folder / name).write_text(yaml.safe_dump(document, sort_keys=False))
+        return name
+
+    def destination(self, vendor: str, url: str, **more: object) -> dict[str, object]:
+        """A destination whose secrets are references: to the environment and to files in turn."""
+        credentials = {}
+        for number, key in enumerate(vendors.get(vendor).credentials):
+            name = f"{vendor}_{key.name}".upper().replace("12", "TWELVE_")
+            if not key.secret:
+                credentials[key.name] = PUBLIC[key.name]
+            elif number % 2:
+                credentials[key.name] = f"file:{self.secrets / name}"
+            else:
+                credentials[key.name] = f"env:{name}"
+        return {"vendor": vendor, "credentials": credentials, "url": url, "retry": {"for": "1s"}, "gzip": False, **more}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    folder, secrets = tmp_path / "work", tmp_path / "secrets"
+    folder.mkdir()
+    secrets.mkdir()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "PYTHONFAULTHANDLER": "1",
+        "HOME": str(folder / "home"),
+        "TMPDIR": str(folder / "tmp"),
+    }
+    for name in ("home", "tmp"):
+        (folder / name).mkdir()
+    for slug, key in SECRETS:
+        name = f"{slug}_{key}".upper().replace("12", "TWELVE_")
+        environment[name] = secret(slug, key)
+        (secrets / name).write_text(secret(slug, key) + "\n")
+    records = [
+        f'{{"event_type":"{kind}","event_timestamp":{1_700_000_000_000 + number},"user_id":"u{number % 3}",'
+        '"event_data":{"level":3,"item_id":"axe"}}\n'
+        for number, kind in enumerate(("session_start", "level_up", "spin", "purchase") * 3)
+    ]
+    (folder / EVENTS).write_text("".join(records) + '{"event_type":7}\nno JSON\n')
+    return Place(folder, secrets, environment)
+
+
+@pytest.fixture(scope="session")
+def vendor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[hostile.Addresses]:
+    with hostile.listening(certificates.write(tmp_path_factory.mktemp("tls") / "server.pem")) as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Running]:
+    with Running(credentials=marks.ACCEPTED) as running:
+        yield running
+
+
+# Relay files -----------------------------------------------------------------------------------------------------
+
+
+def faulty(place: Place, vendor: hostile.Addresses) -> str:
+    """Every fault, for every way in which secrets travel."""
+    return place.relay(
+        "relay.yaml",
+        {
+            f"{name}-{kind}": place.destination(
+                slug, vendor.url(kind, slug), shards=2, **{"rate": "50/s"} if slug == "teak" else {}, **options
+            )
+            for name, (slug, options) in VARIANTS.items()
+            # Each way meets the faults that answer with its own words; the others are the same for all.
+            for kind in (hostile.KINDS if name == slug else ("401", "422", "422json", "200", "302"))
+        },
+    )
+
+
+def repeating(place: Place, vendor: hostile.Addresses) -> str:
+    """The faults that repeat what was told in a way that has to be understood, for every way in which secrets travel."""
+    return place.relay(
+        "relay.yaml",
+        {
+            f"{name}-{kind}": place.destination(slug, vendor.url(kind, slug), shards=2, **options)
+            for name, (slug, options) in VARIANTS.items()
+            for kind in ("401", "422json")
+        },
+    )
+
+
+def good(place: Place, sandbox: Running) -> str:
+    """A sandbox that takes everything."""
+    return place.relay(
+        "relay.yaml", {slug: place.destination(slug, f"{sandbox.url}/{slug}") for slug in vendors.slugs()}
+    )
+
+
+def in_query(place: Place, vendor: hostile.Addresses) -> str:
+    """12traits' PlayFab webhook has its key in the URL."""
+    kinds = ("401", "404", "422", "500", "200", "302", "tls", "refused")
+    return place.relay(
+        "relay.yaml",
+        {
+            f"playfab-{kind}": place.destination("12traits", vendor.url(kind, "12traits"), models=["playfab"])
+            for kind in kinds
+        },
+        "playfab",
+    )
+
+
+def missing(place: Place, *_: object) -> str:
+    """References that lead nowhere, or to values that cannot be sent."""
+    (place.secrets / "BROKEN").write_text(secret("teak", "secret_key") + "\nsecond line " + secret("traitly", "token"))
+    one = place.destination("teak", "http://127.0.0.1:1")
+    one["credentials"] = {"game_id": "g", "secret_key": f"file:{place.secrets / 'BROKEN'}"}
+    return place.relay("relay.yaml", {"teak": one})
+
+
+def pasted(place: Place, *_: object) -> str:
+    """Secrets themselves where references belong, mistyped and misplaced. The relay file holds them: it is elsewhere."""
+    teak, traitly = secret("teak", "secret_key"), secret("traitly", "token")
+    document = {
+        "source": {"preset": "canonical"},
+        "destinations": {
+            "teak": {"credentials": {"game_id": "g", "secret_key": teak}},
+            "traitly": {"credentials": {"token": f"env:{traitly}", "tokn": traitly}},
+            "swrve": {"credentials": {"app_id": "1", "api_key": f"secret:{secret('swrve', 'api_key')}"}},
+            "parcelvoy": {"credentials": [secret("parcelvoy", "api_key")]},
+            "12traits": {"credentials": {"api_key": {"env": secret("12traits", "api_key")}}},
+        },
+    }
+    path = place.secrets / "relay.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+def unreadable(place: Place, *_: object) -> str:
+    """A relay file that is no YAML just where a secret stands."""
+    path = place.secrets / "relay.yaml"
+    path.write_text(f"destinations:\n  teak:\n    credentials: {{secret_key: {secret('teak', 'secret_key')}: [}}\n")
+    return str(path)
+
+
+# Commands --------------------------------------------------------------------------------------------------------
+
+
+class Command(NamedTuple):
+    """A command whose output and files are searched."""
+
+    name: str
+    relay: Callable[..., str]
+    """(place, what `against` names) -> the relay file's path."""
+    arguments: tuple[str, ...]
+    """`RELAY` stands for that path."""
+    exits: int = 0
+    against: str = "vendor"
+    told: tuple[str, ...] = ()
+    """The vendors that must have been told their secrets, or nothing was tested."""
+    writes: tuple[str, ...] = ()
+    """Patterns of files that it must have written."""
+
+
+CLI = ("-m", "pipelines.cli")
+RUN = (*CLI, "run", "RELAY", "--input", EVENTS, "--dead-letters", "dead", "--report", "report.json")
+WRITTEN = ("report.json", "dead/*.jsonl")
+ALL = vendors.slugs()
+GRAPH = """
+import sys
+from apache_beam import Pipeline
+from apache_beam.options.pipeline_options import PipelineOptions
+from pipelines.backfill import build
+from pipelines.plan import make_plan
+from pipelines.relay_file import load
+pipeline = Pipeline(options=PipelineOptions([]))
+build(pipeline, make_plan(load(sys.argv[1]))[0], ["events.ndjson"], "dead", "report.json")
+open("graph.pb", "wb").write(pipeline.to_runner_api().SerializeToString())
+"""
+
+COMMANDS = [
+    Command("check", good, (*CLI, "check", "RELAY"), against="sandbox"),
+    Command("check --explain", good, (*CLI, "check", "RELAY", "--explain"), against="sandbox"),
+    Command("check --credentials", good, (*CLI, "check", "RELAY", "--credentials"), against="sandbox"),
+    Command("check, missing", missing, (*CLI, "check", "RELAY", "--credentials"), exits=2),
+    Command("check, pasted", pasted, (*CLI, "check", "RELAY"), exits=2),
+    Command("check, unreadable", unreadable, (*CLI, "check", "RELAY"), exits=2),
+    Command("preview", good, (*CLI, "preview", "RELAY", "--input", EVENTS, "-n", "20"), against="sandbox"),
+    Command("preview, in the URL", in_query, (*CLI, "preview", "RELAY", "--input", str(PLAYFAB))),
+    Command("run", good, RUN, against="sandbox", writes=WRITTEN),
+    Command("run, faults", faulty, RUN, exits=3, told=ALL, writes=WRITTEN),
+    Command(
+        "run, in the URL",
+        in_query,
+        (*CLI, "run", "RELAY", "--input", str(PLAYFAB), "--dead-letters", "dead", "--report", "report.json"),
+        exits=3,
+        told=("12traits",),
+        writes=WRITTEN,
+    ),
+    Command("run, missing", missing, RUN, exits=2),
+    Command("init", faulty, (*CLI, "init", "--output", "new.yaml"), writes=("new.yaml",)),
+    Command(
+        "backfill",
+        repeating,
+        (
+            "-m",
+            "pipelines.backfill",
+            "--relay=RELAY",
+            f"--input={EVENTS}",
+            "--dead_letters=dead",
+            "--report=report.json",
+        ),
+        exits=3,
+        told=ALL,
+        writes=("report.json", "dead/*.jsonl"),
+    ),
+    Command("job graph", repeating, ("-c", GRAPH, "RELAY"), writes=("graph.pb",)),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_no_secret_is_written(command: Command, place: Place, request: pytest.FixtureRequest) -> None:
+    against: Any = request.getfixturevalue(command.against)
+    if command.against == "vendor":
+        against.heard.clear()
+    relay = command.relay(place, against)
+    arguments = [argument.replace("RELAY", relay) for argument in command.arguments]
+    code, leaks = watched(arguments, place)
+    output = (place.folder / "stdout").read_text() + (place.folder / "stderr").read_text()
+    assert leaks == {}
+    assert code == command.exits, output
+    told = {mark for slug, key in SECRETS if slug in command.told for mark in [marks.core(slug, key)]}
+    if told:
+        assert against.heard >= told
+    for pattern in command.writes:
+        assert list(place.folder.glob(pattern)), f"nothing written as {pattern}:\n{output}"
+
+
+def watched(arguments: list[str], place: Place) -> tuple[int, dict[str, set[bytes]]]:
+    """Runs Python with these arguments: its exit code, and path or command line -> marks found at any time."""
+    leaks: dict[str, set[bytes]] = {}
+    seen: dict[str, tuple[float, int]] = {}
+    with open(place.folder / "stdout", "wb") as out, open(place.folder / "stderr", "wb") as err:
+        running = subprocess.Popen(
+            [sys.executable, *arguments], cwd=place.folder, env=place.environment, stdout=out, stderr=err
+        )
+        try:
+            until = time.monotonic() + LONGEST_S
+            while running.poll() is None:
+                assert time.monotonic() < until, f"not done within {LONGEST_S} s"
+                leaks |= search(place.folder, seen) | marks.in_processes()
+                time.sleep(0.2)
+        finally:
+            running.kill()
+            running.wait()
+    return running.returncode, leaks | search(place.folder)
+
+
+# The search itself -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_the_search_finds_marks_as_they_may_be_written(before: int, tmp_path: Path) -> None:
+    import base64
+    import bz2
+    import gzip
+    import json
+    import urllib.parse
+    import zlib
+
+    text = "x" * before + f"key={secret('teak', 'secret_key')} "
+    data = text.encode()
+    for written in (
+        data,
+        repr(text).encode(),
+        json.dumps(text).encode(),
+        urllib.parse.quote(text).encode(),
+        base64.b64encode(data),
+        base64.urlsafe_b64encode(data),
+        data.hex().encode(),
+        gzip.compress(data),
+        base64.b64encode(zlib.compress(data)),
+        b"proto\x12\x00" + base64.b64encode(bz2.compress(data)) + b"\x00",
+    ):
+        assert found_in(written), written
+    with sqlite3.connect(tmp_path / "state.db") as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE t (x)")
+        database.execute("INSERT INTO t VALUES (?)", (text,))
+        database.commit()
+        assert search(tmp_path)
+    database.close()
+    assert not found_in(b"".join(core[:-6].encode() for core in CORES))
+
+
+def test_the_search_finds_a_literal_in_a_job_graph(place: Place) -> None:
+    """Which is why literals must be allowed by name."""
+    one = place.destination("teak", "http://127.0.0.1:1")
+    one["credentials"] = {"game_id": "g", "secret_key": secret("teak", "secret_key")}
+    relay = place.secrets / "relay.yaml"
+    place.relay(str(relay), {"teak": one}, allow_literal_secrets=True)
+    code, leaks = watched(["-c", GRAPH, str(relay)], place)
+    assert code == 0
+    assert [Path(path).name for path in leaks] == ["graph.pb"]
