@@ -23,14 +23,15 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipelines import outputs
 from pipelines.explain import explained
+from pipelines.fetch import load_from
 from pipelines.options import RelayOptions, selection_of
-from pipelines.plan import Plan, check_credentials, load, make_plan
+from pipelines.plan import Plan, check_credentials, make_plan
 from transforms.account import WriteReport
 from transforms.dead_letter import WriteDeadLettersFn
 from transforms.deliver.sink import Deliver
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="", file=sys.stderr)
         return 2
     try:
-        plan, _ = make_plan(load(ours.relay), selection_of(ours), ours.only or ())
+        plan, _ = make_plan(load_from(ours.relay), selection_of(ours), ours.only or ())
         runner = _runner(options)
         here = isinstance(runner, FnApiRunner)
         _check(plan, ours, here)
@@ -97,7 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 report = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="playrelay-")), "report")
             pipeline = beam.Pipeline(runner=runner, options=options)
             build(pipeline, plan, ours.input, ours.dead_letters, report)
-            pipeline.run().wait_until_finish()
+            result = pipeline.run()
+            if options.view_as(GoogleCloudOptions).template_location is not None:
+                return 0  # a template's launcher has only described the job: Dataflow starts it
+            result.wait_until_finish()
             return 0 if report is None else _exit_code(report)
     except Exception as error:
         lines = explained(error)

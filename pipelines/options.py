@@ -6,7 +6,8 @@ from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.quantities import point_in_time
+from pipelines.quantities import duration, point_in_time
+from transforms.deliver.stateful import Patience
 from transforms.located import Problem, Problems
 from transforms.map_records import Selection
 
@@ -26,6 +27,32 @@ class RelayOptions(PipelineOptions):
         parser.add_argument("--only", action="append", help="Destination to relay to; repeatable; all when absent.")
         parser.add_argument("--since", help="Relay records from this time on.")
         parser.add_argument("--until", help="Relay records before this time.")
+
+
+class StreamOptions(PipelineOptions):
+    """What the streaming job needs to know besides RelayOptions."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: Any) -> None:
+        parser.add_argument("--subscription", help="Subscription to relay: projects/PROJECT/subscriptions/NAME.")
+        parser.add_argument(
+            "--hold", default="24h", help="How long items wait for a vendor that takes nothing, such as 24h or 30m."
+        )
+        parser.add_argument(
+            "--allowed_lateness", default="0s", help="How long after its end a window (batch.window) is kept open."
+        )
+
+
+def patience_of(options: StreamOptions) -> Patience:
+    """How long things may take. Problems for a duration that is none."""
+    return Patience(_length("--hold", options.hold), _length("--allowed_lateness", options.allowed_lateness))
+
+
+def _length(option: str, text: str) -> int:
+    try:
+        return round(duration(text) * 1000)
+    except ValueError as error:
+        raise Problems([Problem("options", 0, 0, option, str(error))]) from None
 
 
 def selection_of(options: RelayOptions) -> Selection:

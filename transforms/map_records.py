@@ -13,6 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import schemas
 from transforms import dedupe, located
+from transforms.carried import CarryingPacker, with_record
 from transforms.dead_letter import REJECTED, Failed
 from transforms.decode import Decoded, Decoder, Undecodable
 from transforms.dedupe import DUPLICATE, Dedupe, Duplicates, compile_ids
@@ -21,6 +22,7 @@ from transforms.elements import Chunk, Item, Packer, record_ref, split_ref
 from transforms.located import Node
 from transforms.mapping import Mapper, MapTally, ModelSpec, Rejected, compile_mapping
 from transforms.progress import Progress, progress
+from transforms.sources.records import RawRecord, raw_records
 from transforms.tally import Tally
 from transforms.vendors import get, mapping_file
 
@@ -94,11 +96,13 @@ class _Held:
     def __init__(self, to: Destination, mapper: Mapper) -> None:
         self.to = to
         self.mapper = mapper
+        self.originals: dict[int, RawRecord] | None = None
+        """The records by reference, when they travel with their items."""
         self.clear()
 
     def clear(self) -> None:
         self.shards: list[list[Item]] = [[] for _ in range(self.to.shards)]
-        self.packers: dict[tuple[int, int], Packer] = {}
+        self.packers: dict[tuple[int, int], Packer | CarryingPacker] = {}
         """By shard and number of the window, 0 without windows."""
         self.counts = MapTally()
         self.undecodable: list[Undecodable] = []
@@ -122,7 +126,8 @@ class _Held:
     def _add(self, shard: int, window: int, items: Sequence[Item]) -> None:
         packer = self.packers.get((shard, window))
         if packer is None:
-            packer = self.packers[shard, window] = Packer()
+            packer = Packer() if self.originals is None else CarryingPacker(self.originals)
+            self.packers[shard, window] = packer
         several = len(self.mapper.models) > 1
         packer.add(items, len({item[4] for item in items}) if several else len(items))
 
@@ -135,6 +140,8 @@ class _Held:
         tally, failures = _outcomes(source, self.counts, self.undecodable)
         yield TALLY, (to.name, tally), None
         if failures:
+            if self.originals is not None:
+                failures = [_carrying(failed, self.originals[failed.ref]) for failed in failures]
             yield FAILED, (to.name, failures), None
         self.clear()
 
@@ -149,15 +156,24 @@ class MapRecordsFn(beam.DoFn):
     Where the source asks for it, and `dedupe.use` gave this run a place to keep what was seen, duplicates are filtered.
     What comes out is packed chunk by chunk and held until HELD_RECORDS have gone through it, over several chunks of a
     source: small chunks are quick, as their records stay in the processor's cache, and large elements are.
+
+    carry: the source cannot be read again, so items travel with their records (transforms/carried.py), and what failed
+    has its own.
     """
 
     def __init__(
-        self, source: SourceMapping, destinations: Sequence[Destination], selection: Selection, run: str
+        self,
+        source: SourceMapping,
+        destinations: Sequence[Destination],
+        selection: Selection,
+        run: str,
+        carry: bool = False,
     ) -> None:
         self.source = source
         self.destinations = tuple(destinations)
         self.selection = selection
         self.run = run
+        self.carry = carry
 
     def setup(self) -> None:
         """Compiles the decoder and the mappings: functions do not travel in the job graph."""
@@ -189,8 +205,10 @@ class MapRecordsFn(beam.DoFn):
     def start_bundle(self) -> None:
         """Begins with nothing held."""
         self._of = ""
+        self._originals: dict[int, RawRecord] | None = {} if self.carry else None
         for held in self._held:
             held.clear()
+            held.originals = self._originals
 
     def process(self, chunk: Chunk) -> Iterator[Any]:
         """Maps one chunk."""
@@ -209,6 +227,9 @@ class MapRecordsFn(beam.DoFn):
             refs = [record_ref(chunk.position, index) for index in decoded.indexes]
         raws = self._decoder.raws(chunk, decoded) if self._raw else None
         attributes = self._decoder.attributes(chunk, decoded) if self._attributes else None
+        if self._originals is not None:
+            for index, raw in enumerate(raw_records(chunk)):
+                self._originals[record_ref(chunk.position, index)] = raw
         for held in self._held:
             held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts, attributes)
             held.pack()
@@ -226,6 +247,8 @@ class MapRecordsFn(beam.DoFn):
                 for output, element, stamp in held.pass_on(self._of):
                     stamped = element if stamp is None else TimestampedValue(element, stamp)
                     yield beam.pvalue.TaggedOutput(output, stamped)
+        if self._originals and not any(held.counts.records or held.undecodable for held in self._held):
+            self._originals.clear()
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         """Passes on what is held."""
@@ -284,6 +307,10 @@ def _outcomes(source: str, counts: MapTally, undecodable: Sequence[Undecodable])
     for failed in failures:
         tally.reasons[failed.reason] = tally.reasons.get(failed.reason, 0) + 1
     return tally, failures
+
+
+def _carrying(failed: Failed, raw: RawRecord) -> Failed:
+    return with_record(failed, raw.text, raw.message, raw.number)
 
 
 def _failed(source: str, rejected: Rejected) -> Failed:

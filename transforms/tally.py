@@ -35,6 +35,8 @@ class Tally(msgspec.Struct):
     retries: int = 0
     bytes: int = 0
     """Bytes of request bodies, each attempt counted."""
+    late: int = 0
+    """Items of a stream that came when their window was over."""
     filtered: dict[str, int] = msgspec.field(default_factory=dict)
     """Reason -> records that no model takes."""
     reasons: dict[str, int] = msgspec.field(default_factory=dict)

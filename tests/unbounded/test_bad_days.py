@@ -1,0 +1,244 @@
+"""A vendor's bad day in a job: state, not a stuck bundle, and everything arrives, in order, when it is over."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from deliveries import VENDORS, arrived, at, check_order, destination, item, some_items, traffic
+from streams import Stream
+
+from sandbox.credentials import RELAY_FILE
+from sandbox.server import Running
+from transforms.deliver import courier, stateful
+from transforms.deliver.stateful import Patience
+
+AGE = {"age_ms": 1000}
+MANY = 40
+"""Steps of processing time in which even 120 requests of one item go out."""
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses are real time, which these tests have less of than a vendor's bad day."""
+    monkeypatch.setattr(courier, "FIRST_PAUSE", 0.05)
+
+
+def check(sandbox: Running, slug: str, numbers: Sequence[int], duplicates: int = 0) -> None:
+    """All items arrived, each user's in order, never two requests of a shard at a time."""
+    found = arrived(sandbox, slug)
+    assert {number for _, number in found} == set(numbers)
+    assert len(found) - len(numbers) <= duplicates
+    check_order(found)
+    assert traffic(sandbox, slug)["overlaps"] == 0
+
+
+@pytest.mark.parametrize("slug", VENDORS)
+@pytest.mark.parametrize(
+    "fault", [{"status": 503}, {"status": 429}, {"reset": "before"}, {"status": 500, "body": "<html>"}]
+)
+def test_down_for_a_while(sandbox: Running, slug: str, fault: dict[str, Any]) -> None:
+    to = at(sandbox, slug, shards=3, batch=AGE)
+    items = some_items(slug, 90)
+    waited: list[int] = []
+
+    def down() -> None:
+        sandbox.fault(vendor=slug, next=None, **fault)
+
+    def back() -> None:
+        waited.append(traffic(sandbox, slug)["requests"])
+        assert arrived(sandbox, slug) == []
+        sandbox.clear_faults()
+
+    stream = Stream(to).does(down).comes(*items[:30]).passes(5, 3).comes(*items[30:60]).passes(1, 3).does(back)
+    outcome = stream.passes(2, MANY).comes(*items[60:]).passes(5, MANY).run()
+    assert outcome.tally.delivered == 90
+    assert outcome.failed == []
+    assert 1 <= waited[0] <= 12, "one shard at a time tries, with pauses"
+    check(sandbox, slug, range(90))
+
+
+@pytest.mark.parametrize("slug", VENDORS)
+@pytest.mark.parametrize("form", ["1", "date+2"])
+def test_retry_after_is_waited_for(sandbox: Running, slug: str, form: str) -> None:
+    to = at(sandbox, slug, shards=3, batch=AGE)
+    sandbox.fault(vendor=slug, status=429, retry_after=form)
+    asked: list[float] = []
+    stream = Stream(to).does(lambda: asked.append(time.time())).comes(*some_items(slug, 60)).passes(2, 3)
+    outcome = stream.run()
+    assert outcome.tally.delivered == 60
+    check(sandbox, slug, range(60))
+    assert min(one["at"] for one in sandbox.items(slug)) - asked[0] >= 0.95
+
+
+@pytest.mark.parametrize("slug", VENDORS)
+def test_an_answer_that_was_lost_may_double_its_request_and_no_other(sandbox: Running, slug: str) -> None:
+    to = at(sandbox, slug, shards=2, batch=AGE)
+    sandbox.fault(vendor=slug, reset="after")
+    outcome = Stream(to).comes(*some_items(slug, 60)).passes(2, MANY).run()
+    assert outcome.tally.delivered == 60
+    twice = [number for number, count in Counter(number for _, number in arrived(sandbox, slug)).items() if count > 1]
+    check(sandbox, slug, range(60), duplicates=len(twice))
+    assert 0 < len(twice) <= 60
+
+
+def test_a_refused_connection(sandbox: Running) -> None:
+    to = destination("teak", "http://127.0.0.1:9", shards=2, batch=AGE, retry_s=0.5)
+    outcome = Stream(to).comes(*some_items("teak", 40)).passes(2, 5).run()
+    assert outcome.numbers("undelivered") == list(range(40))
+    assert outcome.failed[0].reason.startswith("network: connection refused; not taken before the job ended")
+    outcome.check_records()
+
+
+def test_a_vendor_that_does_not_answer_keeps_no_bundle_waiting(
+    sandbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = at(sandbox, "teak", shards=2, batch=AGE, timeout_s=4.0)
+    sandbox.fault(vendor="teak", delay_s=3.0, next=None)
+    visits: list[float] = []
+    go_on = stateful._Visit.go_on
+
+    def timed(visit: stateful._Visit) -> Iterator[Any]:
+        started = time.monotonic()
+        yield from go_on(visit)
+        if not visit.held.note.ending:
+            visits.append(time.monotonic() - started)
+
+    monkeypatch.setattr(stateful._Visit, "go_on", timed)
+    slow = [item("teak", n, f"u{n % 7}") for n in range(800)]
+    stream = Stream(to)
+    for start in range(0, 800, 400):
+        stream.comes(*slow[start : start + 400])
+    stream.passes(0.5, 2).does(sandbox.clear_faults)
+    outcome = stream.run()
+    assert outcome.tally.delivered == 800
+    check(sandbox, "teak", range(800))
+    assert len(visits) > 1
+    assert max(visits) < stateful.WAIT + 0.5
+
+
+def test_a_refused_key_is_looked_up_again(sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = RELAY_FILE["traitly"]["token"]
+    monkeypatch.setenv("PLAYRELAY_TEST_TOKEN", "revoked")
+    to = at(sandbox, "traitly", shards=2, batch=AGE, credentials={"token": "env:PLAYRELAY_TEST_TOKEN"})
+
+    def renewed() -> None:
+        assert arrived(sandbox, "traitly") == []
+        monkeypatch.setenv("PLAYRELAY_TEST_TOKEN", key)
+
+    outcome = Stream(to).comes(*some_items("traitly", 40)).passes(3, 4).does(renewed).passes(3, MANY).run()
+    assert outcome.tally.delivered == 40
+    assert outcome.failed == []
+    check(sandbox, "traitly", range(40))
+
+
+def test_what_is_held_for_too_long_is_undelivered_with_its_records(sandbox: Running) -> None:
+    to = at(sandbox, "teak", shards=2, batch=AGE)
+    sandbox.fault(vendor="teak", status=503, next=None)
+    items = some_items("teak", 60)
+    outcome = Stream(to).comes(*items[:30]).passes(5, 3).comes(*items[30:]).passes(100, 3).run(Patience(hold_ms=60_000))
+    assert outcome.numbers("undelivered") == list(range(60))
+    assert outcome.failed[0].reason == "HTTP 503; not taken within 60 s"
+    assert outcome.failed[0].status == 503
+    outcome.check_records()
+    assert outcome.tally.undelivered == 60
+
+
+def test_more_than_the_state_may_hold_is_undelivered(sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stateful, "MAX_WAITING", 3_000)
+    to = at(sandbox, "teak", shards=1, batch=AGE)
+    sandbox.fault(vendor="teak", status=503, next=None)
+    items = some_items("teak", 900)
+    stream = Stream(to).comes(*items[:100]).passes(5)
+    for start in range(100, 900, 100):
+        stream.comes(*items[start : start + 100])
+    outcome = stream.does(sandbox.clear_faults).passes(10, MANY).run()
+    lost = outcome.numbers("undelivered")
+    assert 0 < len(lost) < 800
+    assert lost == list(range(lost[0], 900)), "the oldest are kept, so that order is too"
+    assert outcome.failed[0].reason.startswith("HTTP 503; not sent, as ")
+    outcome.check_records()
+    check(sandbox, "teak", range(lost[0]))
+
+
+def test_a_batch_that_alone_is_never_taken_gives_way(sandbox: Running) -> None:
+    """Others of the vendor's are taken meanwhile, so it is not the vendor that is down."""
+    to = at(sandbox, "traitly", shards=2, batch=AGE, retry_s=0.2)
+    items = [item("traitly", n, "u0") for n in range(4)] + [item("traitly", 10 + n, "u1") for n in range(30)]
+    sandbox.fault(vendor="traitly", path="/customers", status=500, next=None)
+    outcome = Stream(to).comes(*items).passes(2, 4).does(sandbox.clear_faults).passes(2, MANY).run()
+    assert outcome.tally.delivered + outcome.tally.undelivered == 34
+
+
+@pytest.mark.parametrize("slug", VENDORS)
+def test_a_job_that_drains_while_the_vendor_is_down_keeps_everything(sandbox: Running, slug: str) -> None:
+    to = at(sandbox, slug, shards=2, batch={"age_ms": 1000, "window_ms": 50}, retry_s=0.5)
+    sandbox.fault(vendor=slug, status=503, next=None)
+    outcome = Stream(to).comes(*some_items(slug, 100)).passes(2, 2).run()
+    assert outcome.numbers("undelivered") == list(range(100))
+    assert outcome.tally.undelivered == 100
+    reason = outcome.failed[0].reason
+    assert reason.startswith("HTTP 503") and reason.endswith("; not taken before the job ended")
+    outcome.check_records()
+
+
+def test_a_job_that_drains_waits_for_a_vendor_that_comes_back(sandbox: Running) -> None:
+    to = at(sandbox, "teak", shards=2, batch=AGE, retry_s=20.0)
+    sandbox.fault(vendor="teak", status=503, next=4)
+    outcome = Stream(to).comes(*some_items("teak", 100)).run()
+    assert outcome.tally.delivered == 100
+    check(sandbox, "teak", range(100))
+
+
+@pytest.mark.parametrize("slug", VENDORS)
+@pytest.mark.parametrize("fault", [{}, {"delay_s": 1.5}])
+def test_a_bundle_that_is_done_again_sends_nothing_again(
+    sandbox: Running, monkeypatch: pytest.MonkeyPatch, slug: str, fault: dict[str, Any]
+) -> None:
+    """As when what a bundle gave cannot be committed: the runner does it again, from the state before it."""
+    go_on, failures = stateful._Visit.go_on, []
+
+    def fails(visit: stateful._Visit) -> Iterator[Any]:
+        yield from go_on(visit)
+        if len(failures) < 2:
+            failures.append(visit)
+            raise RuntimeError("not committed")
+
+    monkeypatch.setattr(stateful._Visit, "go_on", fails)
+    if slug == "teak":
+        sandbox.configure("teak", unknown_users=["u1"])
+    if fault:
+        sandbox.fault(vendor=slug, **fault)
+    to = at(sandbox, slug, shards=1, batch=AGE)
+    items = [item(slug, n, f"u{n % 7}") for n in range(420)]
+    outcome = Stream(to).comes(*items).passes(2, MANY).run()
+    rejected = [n for n in range(420) if slug == "teak" and n % 7 == 1]
+    assert len(failures) == 2
+    assert outcome.numbers("rejected") == rejected
+    assert outcome.tally.delivered == 420 - len(rejected)
+    check(sandbox, slug, sorted(set(range(420)) - set(rejected)))
+    outcome.check_records()
+
+
+def test_what_was_under_way_when_a_worker_died_is_sent_again_and_nothing_else(sandbox: Running) -> None:
+    to = at(sandbox, "teak", shards=1, batch=AGE)
+    items = some_items("teak", 850)
+    stream = Stream(to)
+
+    def slow() -> None:
+        sandbox.fault(vendor="teak", delay_s=2.0, next=1)
+
+    def dies() -> None:
+        courier.forget(stream.id)
+        time.sleep(2.0)
+
+    outcome = stream.comes(*items[:400]).passes(2).does(slow).comes(*items[400:]).does(dies).passes(2, 10).run()
+    assert outcome.tally.delivered == 850
+    counts = Counter(number for _, number in arrived(sandbox, "teak"))
+    assert set(counts) == set(range(850))
+    twice = [number for number, count in counts.items() if count > 1]
+    assert 0 < len(twice) <= 400
+    assert min(twice) >= 400
