@@ -7,7 +7,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.quantities import duration, point_in_time
-from transforms.deliver.stateful import Patience
+from transforms.deliver.visit import Patience
 from transforms.located import Problem, Problems
 from transforms.map_records import Selection
 

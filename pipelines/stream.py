@@ -25,7 +25,8 @@ from pipelines.options import RelayOptions, StreamOptions, patience_of, selectio
 from pipelines.plan import Plan, make_plan
 from transforms.counters import CountFn
 from transforms.dead_letter import WriteDeadLettersFn
-from transforms.deliver.stateful import DeliverStream, Patience
+from transforms.deliver.stateful import DeliverStream
+from transforms.deliver.visit import Patience
 from transforms.keep import Keep
 from transforms.letter_stores import check_location
 from transforms.map_records import FAILED, TALLY, MapRecordsFn, tag

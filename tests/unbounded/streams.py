@@ -20,7 +20,8 @@ from sandbox.server import Running
 from transforms.carried import pack_carried
 from transforms.dead_letter import Failed
 from transforms.deliver import courier
-from transforms.deliver.stateful import DeliverStream, Patience
+from transforms.deliver.stateful import DeliverStream
+from transforms.deliver.visit import Patience
 from transforms.destination import Destination
 from transforms.elements import Item
 from transforms.sources.messages import Message
@@ -137,9 +138,10 @@ class _CollectFn(beam.DoFn):
 class Stream(Script):
     """A script of one destination's items. It ends as a job that drains: the watermark goes to infinity."""
 
-    def __init__(self, to: Destination) -> None:
+    def __init__(self, to: Destination, models: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.to = to
+        self.models = models or (KINDS[to.vendor].model,)
         self.id = uuid.uuid4().hex
         self.so_far = Outcome()
 
@@ -152,7 +154,7 @@ class Stream(Script):
         """Plays the script to its end."""
         _outcomes[self.id] = self.so_far
         pipeline = beam.Pipeline(runner=BundleBasedDirectRunner(), options=PipelineOptions(["--streaming"]))
-        deliver = DeliverStream(self.to, (KINDS[self.to.vendor].model,), self.id, patience or Patience())
+        deliver = DeliverStream(self.to, self.models, self.id, patience or Patience())
         delivered = self.play(pipeline, self.id) | deliver
         delivered.tallies | "Count" >> beam.ParDo(_CollectFn(self.id))
         delivered.failed | "Count failed" >> beam.ParDo(_CollectFn(self.id))

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from deliveries import VENDORS, arrived, at, check_order, destination, item, some_items, traffic
+from deliveries import VENDORS, arrived, at, check_order, destination, item, shard_of, some_items, traffic
 from streams import Stream
 
 from sandbox.credentials import RELAY_FILE
 from sandbox.server import Running
-from transforms.deliver import courier, stateful
-from transforms.deliver.stateful import Patience
+from transforms.deliver import courier, visit
+from transforms.deliver.visit import Patience
 
 AGE = {"age_ms": 1000}
 MANY = 40
@@ -99,15 +99,15 @@ def test_a_vendor_that_does_not_answer_keeps_no_bundle_waiting(
     to = at(sandbox, "teak", shards=2, batch=AGE, timeout_s=4.0)
     sandbox.fault(vendor="teak", delay_s=3.0, next=None)
     visits: list[float] = []
-    go_on = stateful._Visit.go_on
+    go_on = visit.Visit.go_on
 
-    def timed(visit: stateful._Visit) -> Iterator[Any]:
+    def timed(one: visit.Visit) -> Iterator[Any]:
         started = time.monotonic()
-        yield from go_on(visit)
-        if not visit.held.note.ending:
+        yield from go_on(one)
+        if not one.held.note.ending:
             visits.append(time.monotonic() - started)
 
-    monkeypatch.setattr(stateful._Visit, "go_on", timed)
+    monkeypatch.setattr(visit.Visit, "go_on", timed)
     slow = [item("teak", n, f"u{n % 7}") for n in range(800)]
     stream = Stream(to)
     for start in range(0, 800, 400):
@@ -117,7 +117,7 @@ def test_a_vendor_that_does_not_answer_keeps_no_bundle_waiting(
     assert outcome.tally.delivered == 800
     check(sandbox, "teak", range(800))
     assert len(visits) > 1
-    assert max(visits) < stateful.WAIT + 0.5
+    assert max(visits) < visit.WAIT + 0.5
 
 
 def test_a_refused_key_is_looked_up_again(sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_what_is_held_for_too_long_is_undelivered_with_its_records(sandbox: Runn
 
 
 def test_more_than_the_state_may_hold_is_undelivered(sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stateful, "MAX_WAITING", 3_000)
+    monkeypatch.setattr(visit, "MAX_WAITING", 3_000)
     to = at(sandbox, "teak", shards=1, batch=AGE)
     sandbox.fault(vendor="teak", status=503, next=None)
     items = some_items("teak", 900)
@@ -165,12 +165,28 @@ def test_more_than_the_state_may_hold_is_undelivered(sandbox: Running, monkeypat
 
 
 def test_a_batch_that_alone_is_never_taken_gives_way(sandbox: Running) -> None:
-    """Others of the vendor's are taken meanwhile, so it is not the vendor that is down."""
-    to = at(sandbox, "traitly", shards=2, batch=AGE, retry_s=0.2)
-    items = [item("traitly", n, "u0") for n in range(4)] + [item("traitly", 10 + n, "u1") for n in range(30)]
-    sandbox.fault(vendor="traitly", path="/customers", status=500, next=None)
-    outcome = Stream(to).comes(*items).passes(2, 4).does(sandbox.clear_faults).passes(2, MANY).run()
-    assert outcome.tally.delivered + outcome.tally.undelivered == 34
+    """Others are taken meanwhile, so it is not the vendor that is down: it is given up after `retry: for`."""
+    to = at(sandbox, "traitly", shards=4, batch=AGE, retry_s=0.3)
+    other = next(user for user in ("u1", "u2", "u3", "u4") if shard_of(user, 4) != shard_of("u0", 4))
+    sandbox.fault(vendor="traitly", path="/api/v1/customer", status=500, next=None)
+    payload, _, user, at_ms, ref = item("traitly", 0, "u0")
+    behind = [item("traitly", n, "u0") for n in (1, 2)]
+    stream = Stream(to, ("event", "customer")).comes((payload, 1, user, at_ms, ref), *behind)
+    for n in range(10, 40):
+        stream.comes(item("traitly", n, other)).passes(2).does(lambda: time.sleep(0.05))
+    outcome = stream.passes(2, 4).run()
+    assert outcome.numbers("undelivered") == [0]
+    reason = outcome.failed[0].reason
+    assert reason.startswith("HTTP 500") and reason.endswith("; not taken within 0.3 s")
+    outcome.check_records()
+    check(sandbox, "traitly", [1, 2, *range(10, 40)])
+
+
+def test_the_rate_is_kept(sandbox: Running) -> None:
+    to = at(sandbox, "traitly", shards=3, batch=AGE, rate=25.0, retry_s=20.0)
+    outcome = Stream(to).comes(*some_items("traitly", 60)).passes(2, 3).run()
+    assert outcome.tally.delivered == 60
+    assert traffic(sandbox, "traitly")["max_requests_per_second"] <= 25
 
 
 @pytest.mark.parametrize("slug", VENDORS)
@@ -199,15 +215,15 @@ def test_a_bundle_that_is_done_again_sends_nothing_again(
     sandbox: Running, monkeypatch: pytest.MonkeyPatch, slug: str, fault: dict[str, Any]
 ) -> None:
     """As when what a bundle gave cannot be committed: the runner does it again, from the state before it."""
-    go_on, failures = stateful._Visit.go_on, []
+    go_on, failures = visit.Visit.go_on, []
 
-    def fails(visit: stateful._Visit) -> Iterator[Any]:
-        yield from go_on(visit)
+    def fails(one: visit.Visit) -> Iterator[Any]:
+        yield from go_on(one)
         if len(failures) < 2:
-            failures.append(visit)
+            failures.append(one)
             raise RuntimeError("not committed")
 
-    monkeypatch.setattr(stateful._Visit, "go_on", fails)
+    monkeypatch.setattr(visit.Visit, "go_on", fails)
     if slug == "teak":
         sandbox.configure("teak", unknown_users=["u1"])
     if fault:

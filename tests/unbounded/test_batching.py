@@ -8,7 +8,7 @@ from streams import Stream, by_request
 
 from sandbox.server import Running
 from transforms.deliver import waiting
-from transforms.deliver.stateful import Patience
+from transforms.deliver.visit import Patience
 
 HOUR_MS = 3_600_000
 MINUTE_MS = 60_000

@@ -24,7 +24,7 @@ from pipelines.plan import Plan, make_plan
 from pipelines.relay_file import load
 from sandbox.credentials import RELAY_FILE
 from sandbox.server import Running
-from transforms.deliver.stateful import Patience
+from transforms.deliver.visit import Patience
 from transforms.sources.subscription import GatherFn
 from transforms.vendors import slugs
 

@@ -121,10 +121,11 @@ class Flight:
         self._done = threading.Event()
 
     def finished(self, seconds: float = 0.0) -> bool:
-        """Whether each item has come back or has its outcome; waits for it so long. Raises what a bug raised."""
+        """Whether each item has come back or has its outcome; waits for it so long. Raises, once, what a bug raised."""
         done = self._done.wait(seconds) if seconds else self._done.is_set()
         if done and self.error is not None:
-            raise self.error
+            error, self.error = self.error, None
+            raise error
         return done
 
     def settled(self) -> set[Name]:
@@ -164,6 +165,8 @@ class Courier:
         self._failures = 0
         """Flights since anything was last taken."""
         self._trouble: Trouble | None = None
+        self._failing: dict[int, float] = {}
+        """Shard -> when it began to be refused, in seconds of time.monotonic()."""
         self._until = 0.0
         self._lock = threading.Lock()
         self._resolve()
@@ -206,7 +209,7 @@ class Courier:
             sender = self._senders.pop() if self._senders else self._new_sender()
         self._flights[shard] = flight
         # A thread that does not keep the process from ending: the state has what it sends.
-        threading.Thread(target=self._fly, args=(flight, sender, batches), name="flight", daemon=True).start()
+        threading.Thread(target=self._fly, args=(shard, flight, sender, batches), name="flight", daemon=True).start()
         return flight
 
     def _new_sender(self) -> _TryOnce:
@@ -226,20 +229,20 @@ class Courier:
         while self._senders:
             self._senders.pop().close()
 
-    def _fly(self, flight: Flight, sender: _TryOnce, batches: Sequence[Batch | TooLarge]) -> None:
+    def _fly(self, shard: int, flight: Flight, sender: _TryOnce, batches: Sequence[Batch | TooLarge]) -> None:
         started = time.monotonic()
         try:
             sender.take(batches)
             flight.take(sender)
         except BaseException as error:  # handed to the bundle that asks
-            flight.error = error
+            flight.error, flight.back = error, frozenset(flight.names)
             sender.close()
             with self._lock:
                 self._under_way -= 1
         else:
             with self._lock:
                 self._under_way -= 1
-                self._learn(flight.trouble, started)
+                self._learn(shard, flight, started)
                 current = sender.settings is self._settings
                 if current:
                     self._senders.append(sender)
@@ -248,14 +251,16 @@ class Courier:
         finally:
             flight.finish()
 
-    def _learn(self, trouble: Trouble | None, started: float) -> None:
-        """Whether the vendor is down: when something was not taken, and nothing at all has been since it was begun."""
-        name = self.destination.name
-        if trouble is None or self.gate.last_success >= started:
+    def _learn(self, shard: int, flight: Flight, started: float) -> None:
+        """Whether the vendor is down: when nothing of a shard was taken, and nothing of any other since it began to be
+        refused. Otherwise it is this shard's batch that is not taken."""
+        name, trouble = self.destination.name, flight.trouble
+        if trouble is None or flight.tally.delivered or flight.tally.rejected:
             if self._failures:
                 _log.warning("%s takes items again", name)
+            self._failing.pop(shard, None)
             self._failures, self._until = 0, 0.0
-        else:
+        elif self.gate.last_success < self._failing.setdefault(shard, started):
             self._failures += 1
             self._trouble = trouble
             self._until = time.monotonic() + pause_after(self._failures)
