@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections import Counter
@@ -46,7 +47,7 @@ class Runs:
         found = json.loads(report.read_text())
         assert found["balanced"] is True, found
         for one in found["destinations"].values():
-            assert sum(one[part] for part in PARTS) == found["records"]["read"]
+            assert sum(one[part] for part in PARTS) == one.get("read", found["records"]["read"])
         return {"read": found["records"]["read"], **found["destinations"]}
 
     def numbers(self, slug: str) -> list[int]:
@@ -72,7 +73,7 @@ def test_a_finished_run_sends_nothing_again_unless_asked(runs: Runs, tmp_path: P
     to = ["teak", "traitly"]
     assert runs.run([path], to)["teak"]["delivered"] == 30
     assert runs.run([path], to)["read"] == 0
-    assert (runs.requests("teak"), runs.requests("traitly")) == (20 and runs.requests("teak"), 30)
+    assert runs.requests("traitly") == 30
     before = runs.requests("teak")
     again = runs.run([path], to, "--again")
     assert (again["read"], again["teak"]["delivered"]) == (30, 30)
@@ -161,25 +162,26 @@ def test_items_that_the_destination_no_longer_sends_are_dead_letters(runs: Runs,
     runs.sandbox.fault(vendor="swrve", status=503, next=None)
     runs.run([path], {"swrve": QUICK}, code=3)
     runs.sandbox.clear_faults()
-    done = runs.run([path], {"swrve": {"options": {"send": "single"}, **QUICK}}, code=3)
+    done = runs.run([path], {"swrve": {"send": "single", **QUICK}}, code=3)
     assert (done["read"], done["swrve"]["undelivered"]) == (30, 30)
     letters = [json.loads(line) for file in (tmp_path / "dead").glob("*") for line in file.read_bytes().splitlines()]
     assert sorted(json.loads(letter["original"])["event_data"]["level"] for letter in letters) == list(range(30))
     assert {letter["outcome"] for letter in letters} == {"undelivered"}
     assert all("playrelay replay" in letter["reason"] for letter in letters)
     # They are accounted for now, and nothing waits.
-    assert runs.run([path], {"swrve": {"options": {"send": "single"}, **QUICK}})["read"] == 0
+    assert runs.run([path], {"swrve": {"send": "single", **QUICK}})["read"] == 0
 
 
 def test_models_in_another_order(runs: Runs, tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [event(n, event_type="login") for n in range(30)])
+    kinds = ("level_up", "identify")
+    path = write(tmp_path / "a.jsonl", [event(n, event_type=kinds[n % 2]) for n in range(30)])
     runs.sandbox.fault(vendor="parcelvoy", status=503, next=None)
     runs.run([path], {"parcelvoy": {"models": ["event", "identify"], **QUICK}}, code=3)
     runs.sandbox.clear_faults()
     done = runs.run([path], {"parcelvoy": {"models": ["identify", "event"], **QUICK}})
     assert done["parcelvoy"]["delivered"] == 30
     models = Counter(one["model"] for one in runs.sandbox.items("parcelvoy"))
-    assert models == {"event": 30, "identify": 30}
+    assert models == {"event": 15, "identify": 15}
 
 
 def test_another_vendor_under_the_same_name_is_refused_while_items_wait(runs: Runs, tmp_path: Path) -> None:
@@ -203,6 +205,9 @@ def test_a_destination_that_comes_later_while_items_wait(runs: Runs, tmp_path: P
     runs.run([new], {"teak": QUICK, "traitly": QUICK})
     assert sorted(runs.numbers("teak")) == list(range(20))
     assert sorted(runs.numbers("traitly")) == list(range(10, 20))
+    # Once nothing waits, it gets what it lacks.
+    done = runs.run([old, new], {"teak": QUICK, "traitly": QUICK})
+    assert (done["teak"]["delivered"], done["traitly"]["delivered"]) == (0, 10)
 
 
 def test_a_destination_that_is_left_out_keeps_what_waits(runs: Runs, tmp_path: Path) -> None:
@@ -229,8 +234,6 @@ def test_formats(runs: Runs, tmp_path: Path, kind: str) -> None:
         with path.open("wb") as file:
             fastavro.writer(file, AVRO, records)
     else:
-        import gzip
-
         path.write_bytes(gzip.compress(b"\n".join(json.dumps(one).encode() for one in records)))
     runs.sandbox.configure("teak", unknown_users=["u3"])
     runs.sandbox.fault(vendor="teak", status=503, after=1, next=None)
