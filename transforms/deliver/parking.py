@@ -33,14 +33,13 @@ class Parking:
 
     def park(self, halt: Halt, now: float, retry_after: float = 0.0) -> None:
         """The destination takes nothing. Asked again later, or again after a probe, the next pause is longer."""
-        fresh = self.halt is None
-        if fresh:
-            self._pause = self._first_pause
-        else:
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        changed = self.halt != halt
+        changed, fresh = self.halt != halt, self.halt is None
         self.halt = halt
-        self._next = now + max(self._pause * random.uniform(0.75, 1.0), retry_after)
+        if fresh or now >= self._next:
+            self._pause = self._first_pause if fresh else min(2 * self._pause, LONGEST_PAUSE)
+            self._next = now + self._pause * random.uniform(0.75, 1.0)
+        # Else it was no probe, but one of those that were on their way when it was parked.
+        self._next = max(self._next, now + retry_after)
         if changed:
             self._changed(halt)
 

@@ -64,12 +64,15 @@ class Policy(NamedTuple):
 class _Send:
     """A batch on its way: how often and since when it has been tried."""
 
-    __slots__ = ("attempts", "batch", "failing_since", "started")
+    __slots__ = ("attempts", "batch", "failed_at", "failing_since", "started")
 
-    def __init__(self, batch: Batch, attempts: int = 0, failing_since: float = 0.0) -> None:
+    def __init__(self, batch: Batch, attempts: int = 0, failing_since: float = 0.0, failed_at: float = 0.0) -> None:
         self.batch = batch
         self.attempts = attempts
         self.failing_since = failing_since
+        """Start of the first try that failed; 0 when none did."""
+        self.failed_at = failed_at
+        """When that try was known to have failed."""
         self.started = 0.0
 
 
@@ -233,7 +236,7 @@ class Sender:
         match verdict:
             case Delivered():
                 self._delivered(batch.items)
-                self._gate.succeeded(now, len(batch.items))
+                self._gate.succeeded(send.started, len(batch.items))
             case Partial(rejected, again):
                 ready = self._part(send, shard, rejected, again, answer, now)
             case Retry(reason):
@@ -276,15 +279,16 @@ class Sender:
         taken = [pair for index, pair in enumerate(batch.items) if index not in rejected and index not in waiting]
         self._delivered(taken)
         if taken or not left:
-            self._gate.succeeded(now, len(taken))
+            self._gate.succeeded(send.started, len(taken))
         if not left:
             return True
-        rest = _Send(_some(batch, left), send.attempts, send.failing_since or send.started)
+        rest = _Send(_some(batch, left), send.attempts, send.failing_since or send.started, send.failed_at)
         return self._retry(rest, shard, "no answer for some items", answer, now)
 
     def _retry(self, send: _Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
         """Puts a batch back for later, or gives it up. Returns whether the shard may go on at once."""
         send.failing_since = send.failing_since or send.started
+        send.failed_at = send.failed_at or now
         if self._parking is not None and self._parking.halt is not None:
             self._park(Halt(reason), send, shard, answer, now)
             return False
@@ -297,8 +301,8 @@ class Sender:
         if left <= 0 or pause > left:
             # No figures of this batch's own: the report counts equal reasons.
             reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`"
-            # Nothing at all was taken while this batch was tried: the vendor is down, not the batch at fault.
-            down = self._gate.last_success < send.failing_since
+            # Nothing at all was taken that left after this batch had failed: the vendor is down, not the batch at fault.
+            down = self._gate.last_success < send.failed_at
             if down and self._parking is not None:
                 self._park(Halt(reason), send, shard, answer, now)
                 return False
@@ -319,7 +323,7 @@ class Sender:
         """Keeps a batch for a vendor that is down: it is the first to go out again."""
         assert self._parking is not None
         self._parking.park(halt, now, answer.retry_after)
-        send.failing_since = 0.0
+        send.failing_since = send.failed_at = 0.0
         self._queues[shard].appendleft(send)
         self._ready.appendleft(shard)
 
