@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench bench-stream clean
 
 $(VENV)/installed: setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 14) else "playrelay needs Python 3.10 to 3.13; name one with: make PYTHON=python3.11 ...")'
@@ -30,6 +30,9 @@ lint: install
 bench: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.table
+
+bench-stream: install
+	$(BIN)/python -m benchmarks.stream
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo

@@ -272,7 +272,9 @@ class Stream:
             _log.warning("%s: not acknowledged, tried again: %s", self._puller.subscription, error)
             with self._lock:
                 for number, one in chosen.items():
-                    self._pending.setdefault(number, one).pulled += one.pulled if number in self._pending else []
+                    newer = self._pending.setdefault(number, one)
+                    if newer is not one:
+                        newer.pulled += one.pulled
             self._done.wait(1.0)
             return
         forgotten = self._ledger.acknowledged(chosen, time.time() - REMEMBER_S)

@@ -58,6 +58,8 @@ ALL = [block for page in PAGES for block in blocks(page)]
 NOT_RUN = {
     ("README.md", "make demo "): "installs the product; tests/test_packaging.py installs and runs it",
     ("README.md", "make lint "): "the developers' own commands, which run these tests",
+    ("README.md", "# until it is stopped"): "needs a subscription: tests/stream and tests/letters run these commands",
+    ("docs/streaming.md", "# Until Ctrl-C"): "needs a subscription: tests/stream runs these commands",
     ("README.md", "files ─ read "): "a picture",
     ("docs/design.md", "files ─ read "): "a picture",
     ("docs/relay-file.md", "your record  --"): "a picture",
