@@ -179,7 +179,7 @@ def test_large_records_travel_in_elements_that_runners_take(tmp_path: Path) -> N
         event = {**json.loads(EVENTS[number]), "params": {"text": random.Random(number).randbytes(250_000).hex()}}
         message = Message(json.dumps(event).encode(), {}, f"m{number}")
         made += step.process(Chunk(SUBSCRIPTION, number, 0, MESSAGES, pack_messages([message])))
-    made += [one for one in step.finish_bundle()]
+    made += list(step.finish_bundle())
     packed = [getattr(one.value, "value", one.value)[1] for one in made if one.tag == "to-teak"]
     assert sum(size_of(data).items for data in packed) == 60
     assert max(map(len, packed)) < 10 << 20
