@@ -4,30 +4,40 @@
         --report=gs://bucket/report.json --runner=DataflowRunner --project=…
 
     read -> decode, map, shard -> (for each destination) group by shard -> send -> outcomes -> report, dead letters
+
+The exit code is that of the job's report (USAGE). With Beam's local runner, the default, there always is a report; a job
+that runs elsewhere must be told to write one where this machine can read it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Sequence
 
 import apache_beam as beam
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.runner import PipelineRunner, create_runner
 
+from pipelines import outputs
 from pipelines.explain import explained
 from pipelines.fetch import load_from
 from pipelines.options import RelayOptions, selection_of
-from pipelines.plan import Plan, make_plan
+from pipelines.plan import Plan, check_credentials, make_plan
 from transforms.account import WriteReport
 from transforms.dead_letter import WriteDeadLettersFn
 from transforms.deliver.sink import Deliver
+from transforms.located import Problem, Problems
 from transforms.map_records import FAILED, TALLY, MapRecordsFn, tag
-from transforms.read import Read
+from transforms.read import Read, check_schemas
 from transforms.report import exit_code
 
 
@@ -53,26 +63,46 @@ def build(
     (tallies | "Tallies" >> beam.Flatten(), every_failed) | "Report" >> WriteReport(report)
 
 
+USAGE = """\
+usage: python -m pipelines.backfill --relay=FILE --input=GLOB [--input=GLOB…] [--report=FILE] [--dead_letters=PLACE]
+           [--only=DESTINATION…] [--since=TIME] [--until=TIME] [--runner=RUNNER] [Beam's options]
+
+Relays files to the destinations of a relay file, as a Beam job. The options are those of `playrelay run`.
+
+exit codes: 0 all accounted for and nothing undelivered; 2 usage or relay file; 3 items undelivered; 4 the sums do not
+add up. They are those of the job's report. When the job runs elsewhere than in this process (Dataflow, Flink), give it
+a --report that can be read from here, such as gs://…: without one, 0 says only that the job came to its end.
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the job and waits for it. Returns the exit code: that of the report when one is written, else 0."""
-    options = PipelineOptions(list(arguments) if arguments is not None else None)
+    """Runs the job and waits for it. Returns the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if "--help" in given or "-h" in given:
+        print(USAGE, end="")
+        return 0
+    options = PipelineOptions(given)
     ours = options.view_as(RelayOptions)
     if not ours.relay or not ours.input:
-        print(
-            "usage: python -m pipelines.backfill --relay=FILE --input=GLOB [--input=GLOB…] [Beam's options]",
-            file=sys.stderr,
-        )
+        print(USAGE, end="", file=sys.stderr)
         return 2
     try:
         plan, _ = make_plan(load_from(ours.relay), selection_of(ours), ours.only or ())
+        runner = _runner(options)
+        here = isinstance(runner, FnApiRunner)
+        _check(plan, ours, here)
         options.view_as(SetupOptions).save_main_session = False
-        pipeline = beam.Pipeline(runner=_runner(options), options=options)
-        build(pipeline, plan, ours.input, ours.dead_letters, ours.report)
-        result = pipeline.run()
-        if options.view_as(GoogleCloudOptions).template_location is not None:
-            return 0  # a template's launcher has only described the job: Dataflow starts it
-        result.wait_until_finish()
-        return 0 if ours.report is None else _exit_code(ours.report)
+        with contextlib.ExitStack() as stack:
+            report = ours.report
+            if report is None and here:
+                report = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="playrelay-")), "report")
+            pipeline = beam.Pipeline(runner=runner, options=options)
+            build(pipeline, plan, ours.input, ours.dead_letters, report)
+            result = pipeline.run()
+            if options.view_as(GoogleCloudOptions).template_location is not None:
+                return 0  # a template's launcher has only described the job: Dataflow starts it
+            result.wait_until_finish()
+            return 0 if report is None else _exit_code(report)
     except Exception as error:
         lines = explained(error)
         if lines is None:
@@ -81,17 +111,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def _check(plan: Plan, ours: RelayOptions, here: bool) -> None:
+    """Raises what a user can mend before the job runs; `here`: on this machine, so that all of it can be tried."""
+    if here:
+        check_credentials(plan)
+        check_schemas(ours.input, plan.layout, plan.source.schema)
+        outputs.prepare(ours.dead_letters, ours.report)
+        return
+    with contextlib.suppress(BeamIOError):  # a store that can be reached from the workers only
+        check_schemas(ours.input, plan.layout, plan.source.schema)
+    letters, report = (
+        place if place is not None and FileSystems.get_scheme(place) else None  # else a path of the workers
+        for place in (ours.dead_letters, ours.report)
+    )
+    outputs.prepare(letters, report)
+
+
 def _exit_code(report: str) -> int:
     with FileSystems.open(report) as file:
         return exit_code(json.load(file))
 
 
-def _runner(options: PipelineOptions) -> str | FnApiRunner:
-    """The runner to use. Beam's DirectRunner first tries to download another one; what it would fall back to is this."""
+def _runner(options: PipelineOptions) -> PipelineRunner:
+    """The runner to use. Problems for a name that is none's.
+
+    Beam's DirectRunner first tries to download another one; what it would fall back to is this.
+    """
     name = options.view_as(StandardOptions).runner or "DirectRunner"
-    return (
-        FnApiRunner() if name.rpartition(".")[2] in ("DirectRunner", "SwitchingDirectRunner", "FnApiRunner") else name
-    )
+    if name.rpartition(".")[2].lower().removesuffix("runner") in ("direct", "switchingdirect", "fnapi"):
+        return FnApiRunner()
+    try:
+        return create_runner(name)
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        raise Problems([Problem("options", 0, 0, "--runner", f"{name}: {error}")]) from None
 
 
 if __name__ == "__main__":

@@ -82,8 +82,9 @@ def run(
 ) -> None:
     """Relay files to the destinations of RELAY and account for every record.
 
-    Exit codes: 0 all accounted for and nothing undelivered; 2 usage or relay file; 3 items undelivered, or more
-    rejected than --max-rejected; 4 the sums do not add up.
+    Exit codes: 0 all accounted for and nothing undelivered; 2 usage, relay file, or a disk that takes nothing; 3 items
+    undelivered, or more rejected than --max-rejected; 4 the sums do not add up. What waits for a slow vendor is in the
+    state folder, else in the folder that TMPDIR names: up to 8 GB.
     """
     from pipelines import run_files
 

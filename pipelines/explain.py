@@ -28,6 +28,8 @@ def explained(error: BaseException) -> list[str] | None:
         return list(_of_store(error))
     if isinstance(error, OSError) and error.strerror:
         return [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
+    if getattr(error, "_tagged_with_step", False) and error.__context__ is not None:
+        return explained(error.__context__)  # Beam's own, which names the step, in place of what happened there
     if error.__cause__ is not None:
         return explained(error.__cause__)
     return None

@@ -235,7 +235,8 @@ class Run:
             self._errors.append(error)
             self.interrupt()
 
-    def _parked(self, destination: str, reason: str | None) -> None:
+    def _parked(self, destination: str, halt: gate.Halt | None) -> None:
+        reason = None if halt is None else parking.words(destination, halt)
         if reason is None:
             _log.info("%s takes items again: what waited goes out first", destination)
         else:
@@ -260,7 +261,7 @@ class Run:
                 tally, records = collected(self.id).of(name)
                 totals[name] = Totals(tally, records.rejected(), records.undelivered())
         read = max(reads.values() if reads else (total.tally.records for total in totals.values()), default=0)
-        stopped = {name: parking.words(one.halt) for name, one in self.gates.items() if one.halt is not None}
+        stopped = {name: parking.words(name, one.halt) for name, one in self.gates.items() if one.halt is not None}
         return Report(totals, read, time.monotonic() - self.started, stopped, reads)
 
 

@@ -52,6 +52,8 @@ def set_up(format: str = TEXT, level: int = logging.INFO) -> None:
     root.setLevel(logging.WARNING)
     for name in OURS:
         logging.getLogger(name).setLevel(level)
+    # It logs the traceback of whatever a step raises, once for each step before it; who runs the pipeline gets it anyway.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     logging.captureWarnings(False)  # whoever put its own in between is forgotten
     logging.captureWarnings(True)
     if sys.excepthook is sys.__excepthook__:  # whoever put another there, a debugger or a test, wants to know

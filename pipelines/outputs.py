@@ -11,6 +11,7 @@ from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
 from transforms.letter_stores import check_location, is_topic
+from transforms.sources.cloud import check_reachable
 
 
 def prepare(dead_letters: str | None, report: str | None) -> None:
@@ -47,6 +48,7 @@ def _try_folder(folder: str) -> None:
 
 def _try_store(path: str, start: str) -> None:
     """Writes a small file to cloud storage, whose name begins with `start`, and takes it away again."""
+    check_reachable(path)
     probe = f"{start}.playrelay-{uuid.uuid4().hex}"
     try:
         with FileSystems.create(probe) as file:

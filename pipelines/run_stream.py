@@ -151,7 +151,7 @@ class Stream:
         return DestinationState(
             name,
             "parked" if halt else "sending",
-            parking.words(halt) if halt else "",
+            parking.words(name, halt) if halt else "",
             figures.delivered,
             figures.rejected,
             figures.undelivered,

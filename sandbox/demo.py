@@ -14,7 +14,14 @@ EVENTS = ROOT / "templates" / "demo" / "aws_game_analytics.ndjson"
 
 def demo(folder: Path) -> int:
     """Relays the sample to a sandbox; what is written goes to `folder`. Returns the command's exit code, or 1
-    when the sandbox found fault with what it was sent."""
+    when the sandbox found fault with what it was sent, 2 when the sample is not there."""
+    if not EVENTS.is_file():
+        print(
+            f"the demo's sample is not there: {EVENTS}. It comes with a checkout, not with the installed package: "
+            "run `make demo` in a checkout, or `playrelay sandbox` and your own files.",
+            file=sys.stderr,
+        )
+        return 2
     folder.mkdir(exist_ok=True)
     relay, report, letters = folder / "relay.yaml", folder / "report.json", folder / "dead-letters"
     command = [sys.executable, "-m", "pipelines.cli"]

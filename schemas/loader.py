@@ -50,7 +50,24 @@ def load(name: str) -> Schema:
 
 def load_file(path: str | Path) -> Schema:
     """A user's own Avro schema (.avsc) of one record. Raises SchemaError with file, line and remedy."""
-    return _read(Path(path), str(path))
+    schema = _read(Path(path), str(path))
+    _check_as_others_do(schema)
+    return schema
+
+
+def _check_as_others_do(schema: Schema) -> None:
+    """Refuses what fastavro refuses, where it is stricter than the parser here: enums and decimals that Avro does not
+    allow, so that no other reader of the game's records would take the schema either."""
+    # Imported here: most commands load no schema of the user's.
+    import fastavro
+    from fastavro.schema import SchemaParseException, UnknownType
+
+    try:
+        fastavro.parse_schema(schema.avro)
+    except SchemaParseException as error:
+        raise SchemaError(schema.name, f"{error}; write it as the Avro specification has it") from None
+    except UnknownType as error:
+        raise SchemaError(schema.name, f"unknown type {error}") from None
 
 
 def parse(avro: Any, name: str = "the schema", *, written: bool = False) -> Schema:

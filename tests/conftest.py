@@ -2,4 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from emulator import emulator as emulator
+
+from sandbox.server import Running
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Running]:
+    """The sandbox of a session: ask for `sandbox` instead."""
+    with Running() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(running: Running) -> Running:
+    """A sandbox to which nothing has been sent."""
+    running.reset()
+    return running

@@ -43,6 +43,18 @@ def test_the_source_distribution_can_be_built_from_itself(distributions: Path) -
     assert not any(name.startswith(("tests/", "benchmarks/")) for name in names), "a part of the tests is of no use"
 
 
+def test_the_demo_outside_of_a_checkout_says_what_it_needs(distributions: Path, tmp_path: Path) -> None:
+    (wheel,) = distributions.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    command = [sys.executable, "-m", "sandbox.demo"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    sample = tmp_path / "installed" / "templates" / "demo" / "aws_game_analytics.ndjson"
+    assert done.stderr.startswith(f"the demo's sample is not there: {sample}. It comes with a checkout, ")
+    assert not (tmp_path / "demo").exists()
+
+
 @pytest.mark.xdist_group("packaging")
 def test_an_installed_wheel_relays_files(distributions: Path, tmp_path: Path) -> None:
     (wheel,) = distributions.glob("*.whl")

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,12 +25,6 @@ ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "templates/demo/aws_game_analytics.ndjson"
 VENDORS = slugs()
 PARTS = ("filtered", "delivered", "rejected", "undelivered")
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Running]:
-    with Running() as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import msgspec
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.letter_stores import LetterError
+from transforms.sources.cloud import check_reachable
 from transforms.sources.files import is_local
 
 NAME: Final = "replayed.sqlite"
@@ -135,6 +136,7 @@ def _uri(path: str, write: bool) -> str:
 
 def _read_objects(folder: str) -> Iterator[Mark]:
     decode = msgspec.json.Decoder(Mark).decode_lines
+    check_reachable(folder)
     for found in FileSystems.match([FileSystems.join(folder, f"*{OBJECTS}")])[0].metadata_list:
         with FileSystems.open(found.path) as file:
             try:

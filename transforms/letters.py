@@ -20,6 +20,7 @@ from transforms.dead_letter import REJECTED, UNDELIVERED
 from transforms.letter_shape import AVRO_BINARY, Base64, Earlier, Letter, as_bytes
 from transforms.letter_stores import ENCODING, LetterError, is_topic
 from transforms.sources.avro_records import compile_records
+from transforms.sources.cloud import check_reachable
 from transforms.sources.files import Corrupt, Stream, is_local
 from transforms.sources.formats import Layout
 from transforms.sources.forms import Form
@@ -61,6 +62,7 @@ def letter_files(location: str) -> list[str]:
             f"{location}: a topic cannot be read; name a subscription to it where one can be, or a folder"
         )
     if not is_local(location):
+        check_reachable(location)
         names = [file.path for file in FileSystems.match([FileSystems.join(location, "*")])[0].metadata_list]
         if not names:
             raise LetterError(f"{location}: there is nothing there")

@@ -31,7 +31,7 @@ from transforms.sources.messages import Message
 MESSAGES_A_PULL: Final = 1_000
 
 PULLS: Final = 3
-"""Pulls at a time, as one waits for its answer most of the time."""
+"""Pulls at a time while answers are full; one when they are not, as Pub/Sub has no more to give then."""
 
 BUFFER_MESSAGES: Final = 200_000
 BUFFER_BYTES: Final = 64 << 20
@@ -81,19 +81,29 @@ class Puller:
         self.subscription = subscription
         self.errors = 0
         """Calls that failed and are tried again, for displays."""
+        self._failed = 0
+        """Pulls in a row that failed."""
         self._client = pubsub_v1.SubscriberClient()
         self._buffer: list[Pulled] = []
         self._bytes = self._count = 0
+        self._wanted, self._wanted_bytes = 0, 0
+        """Messages and bytes that `take` waits for."""
         self._leased: dict[int, Pulled] = {}
         self._stopping = threading.Event()
         """Nothing more is pulled."""
         self._closing = threading.Event()
         """No lease is kept any longer."""
+        self._plenty = threading.Event()
+        """Answers are full."""
         self._paused = False
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
-            for name, work in (*(("pull", self._pull_on),) * PULLS, ("lease", self._renew_on))
+            for name, work in (
+                ("pull", self._pull_on),
+                *((("pull more", self._pull_more),) * (PULLS - 1)),
+                ("lease", self._renew_on),
+            )
         ]
 
     def start(self) -> None:
@@ -156,6 +166,7 @@ class Puller:
         """Waits for messages until a time of time.monotonic(); then until the oldest is `age_s` old, or there are `most`
         messages or bytes of them. Empty when nothing came."""
         with self._changed:
+            self._wanted, self._wanted_bytes = most, most_bytes
             while not self._stopping.is_set():
                 now = time.monotonic()
                 if self._buffer:
@@ -206,28 +217,40 @@ class Puller:
     # In threads of their own -------------------------------------------------------------------
 
     def _pull_on(self) -> None:
-        pause = 0.1
         while not self._stopping.is_set():
-            with self._changed:
-                full = self._paused or self._count >= BUFFER_MESSAGES or self._bytes >= BUFFER_BYTES
-                if full:
-                    self._changed.wait(0.5)
-                    continue
-            try:
-                pulled = self._pull(wait=True)
-            except (GoogleAPICallError, GoogleAuthError, ValueError) as error:
-                if self._closing.is_set():  # ValueError: the channel was closed
-                    return
-                self.errors += 1
-                _log.warning("%s: pulling failed, tried again in %.1f s: %s", self.subscription, pause, error)
-                self._stopping.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
-                continue
-            pause = 0.1
-            if self._stopping.is_set():
-                self._modify(pulled.ack_ids, 0)
-            else:
-                self._add(pulled)
+            self._once()
+
+    def _pull_more(self) -> None:
+        while not self._stopping.is_set():
+            if self._plenty.wait(0.5):
+                self._once()
+
+    def _once(self) -> None:
+        """One pull; after one that failed, a pause."""
+        with self._changed:
+            if self._paused or self._count >= BUFFER_MESSAGES or self._bytes >= BUFFER_BYTES:
+                self._changed.wait(0.5)
+                return
+        try:
+            pulled = self._pull(wait=True)
+        except (GoogleAPICallError, GoogleAuthError, ValueError) as error:
+            if self._closing.is_set():  # ValueError: the channel was closed
+                return
+            self.errors += 1
+            self._failed += 1
+            pause = min(0.1 * 2 ** min(self._failed, 10), LONGEST_PAUSE_S)
+            _log.warning("%s: pulling failed, tried again in %.1f s: %s", self.subscription, pause, error)
+            self._stopping.wait(pause)
+            return
+        self._failed = 0
+        if len(pulled.messages) >= MESSAGES_A_PULL:
+            self._plenty.set()
+        else:
+            self._plenty.clear()
+        if self._stopping.is_set():
+            self._modify(pulled.ack_ids, 0)
+        else:
+            self._add(pulled)
 
     def _renew_on(self) -> None:
         while not self._closing.wait(RENEW_S):
@@ -270,7 +293,9 @@ class Puller:
             self._buffer.append(pulled)
             self._count += len(pulled.messages)
             self._bytes += pulled.bytes
-            self._changed.notify_all()
+            # Who waits for messages to get old need not be woken for each pull: every switch of threads delays the next.
+            if len(self._buffer) == 1 or self._count >= self._wanted or self._bytes >= self._wanted_bytes:
+                self._changed.notify_all()
 
     def _forget(self, pulled: Pulled) -> None:
         with self._changed:

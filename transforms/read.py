@@ -106,7 +106,7 @@ def check_schemas(globs: Sequence[str], layout: Layout, schema: schemas.Schema) 
 class Read(beam.PTransform):
     """Reads files as chunks of whole records.
 
-    Out: Chunk, of about 1 MiB. What cannot be read comes as a chunk of its own, and Decoder makes a dead letter of it.
+    Out: Chunk, of about 128 KiB. What cannot be read comes as a chunk of its own, and Decoder makes a dead letter of it.
 
         events = pipeline | Read(["gs://bucket/2026-01-*.jsonl.gz"])
 

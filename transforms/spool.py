@@ -7,6 +7,7 @@ handed to delivery when their slice is in it, and outlive the process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -57,6 +58,11 @@ class Spool:
 
     # From mapping ------------------------------------------------------------------------------
 
+    @property
+    def setting(self) -> str:
+        """What says where the segments are."""
+        return "TMPDIR" if self.ledger is None else "--state"
+
     def new_segment(self, destination: str) -> tuple[int, str]:
         """Number and path of a segment that is to be written."""
         if self.ledger is not None:
@@ -65,14 +71,14 @@ class Spool:
             self._number += 1
             return self._number, os.path.join(self.folder, f"{destination}-{self._number}.segment")
 
-    def add(self, destination: str, segment: Segment) -> None:
-        """A finished segment. With a ledger it waits for its slice to be in it; else this waits while too much is on
+    def add(self, destination: str, segments: Sequence[Segment]) -> None:
+        """Finished segments. With a ledger they wait for their slice to be in it; else this waits while too much is on
         disk."""
         if self.ledger is not None:
             with self._changed:
-                self._mapped.setdefault(destination, []).append(segment)
+                self._mapped.setdefault(destination, []).extend(segments)
             return
-        self.release({destination: [segment]})
+        self.release({destination: segments})
         while sum(waiting.bytes for waiting in self._waiting.values()) > MAX_WAITING:
             time.sleep(0.1)
 
@@ -192,21 +198,43 @@ def forget(run: str) -> None:
 class _Open:
     """A segment that is being written."""
 
-    __slots__ = ("file", "items", "number", "path", "records", "size")
+    __slots__ = ("file", "items", "number", "path", "records", "setting", "size")
 
-    def __init__(self, number: int, path: str, head: Head) -> None:
+    def __init__(self, number: int, path: str, head: Head, setting: str) -> None:
         self.number = number
         self.path = path
+        self.setting = setting
         self.file: IO[bytes] = open(path, "wb", 1 << 17)  # noqa: SIM115  # closed when it is handed over
         self.items = self.records = self.size = 0
         write_head(self.file, head)
 
     def write(self, element: Element) -> None:
-        write_element(self.file, element)
+        """Adds an element. OSError naming the segment when the disk does not take it."""
+        try:
+            write_element(self.file, element)
+        except OSError as error:
+            raise self._named(error) from error
         items, records = counts(element.packed)
         self.items += items
         self.records += records
         self.size += len(element.packed)
+
+    def finish(self, synced: bool) -> None:
+        """Ends the segment; `synced`: it is there after a power cut too. OSError as of `write`."""
+        try:
+            with self.file:
+                if synced:
+                    self.file.flush()
+                    os.fsync(self.file.fileno())
+        except OSError as error:
+            raise self._named(error) from error
+
+    def _named(self, error: OSError) -> OSError:
+        """The error with its file, which it does not name when it comes from writing."""
+        what = (
+            f"{error.strerror}; items wait there for their vendor: make room, or set {self.setting} to another folder"
+        )
+        return OSError(error.errno, what, self.path)
 
 
 class WriteSegmentsFn(beam.DoFn):
@@ -230,30 +258,29 @@ class WriteSegmentsFn(beam.DoFn):
         """Writes one element."""
         part, shard = divmod(element[0], self.head.shards)
         if part not in self._open:
-            self._open[part] = _Open(*_spools[self.run].new_segment(self.destination), self.head)
+            spool = _spools[self.run]
+            self._open[part] = _Open(*spool.new_segment(self.destination), self.head, spool.setting)
         segment = self._open[part]
         segment.write(Element(start_of(window), shard, element[1]))
         if segment.size >= _spools[self.run].segment_bytes:
-            self._hand_over(part)
+            self._hand_over([part])
 
-    def _hand_over(self, part: int) -> None:
-        segment = self._open.pop(part)
+    def _hand_over(self, parts: Sequence[int]) -> None:
         spool = _spools[self.run]
-        if spool.ledger is not None:  # its slice will be said to be mapped: that must hold after a power cut too
-            segment.file.flush()
-            os.fsync(segment.file.fileno())
-        segment.file.close()
-        spool.add(
-            self.destination,
-            Segment(segment.number, 0, segment.path, segment.size, segment.items, segment.records),
-        )
+        finished = []
+        for part in parts:
+            one = self._open.pop(part)
+            one.finish(synced=spool.ledger is not None)  # whose slice will be said to be mapped
+            finished.append(Segment(one.number, 0, one.path, one.size, one.items, one.records))
+        spool.add(self.destination, finished)
 
     def finish_bundle(self) -> None:
-        """Hands over what is written."""
-        for part in sorted(self._open):
-            self._hand_over(part)
+        """Hands over what is written, all parts at once, so that how they are sent together does not hang on who was
+        faster."""
+        self._hand_over(sorted(self._open))
 
     def teardown(self) -> None:
         """Lets go of segments that were not finished, as the run failed."""
         while self._open:
-            self._open.popitem()[1].file.close()
+            with contextlib.suppress(OSError):  # of a full disk, which is what the run failed for
+                self._open.popitem()[1].file.close()

@@ -1,25 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commands import EVENT, relay_file
 
 from sandbox.server import Running
-
-
-@pytest.fixture(scope="session")
-def running() -> Iterator[Running]:
-    with Running() as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def sandbox(running: Running) -> Running:
-    """A sandbox to which nothing has been sent."""
-    running.reset()
-    return running
 
 
 @pytest.fixture

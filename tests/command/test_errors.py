@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import call
+from commands import ENVIRONMENT, EVENT, call
 
 from sandbox.server import Running
 
@@ -118,3 +120,30 @@ def test_what_a_relay_file_holds_does_not_act_on_the_terminal(sandbox: Running) 
     shown = refused(sandbox, "check", "relay.yaml")
     assert "\x1b" not in shown
     assert "\\x1b[2J" in shown
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+from pipelines.cli import run_main
+run_main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("setting", ["TMPDIR", "--state"])
+def test_a_disk_that_takes_no_more(setting: str, relay: Relay, tmp_path: Path) -> None:
+    events = tmp_path / "many.ndjson"
+    events.write_text(EVENT * 5000, encoding="utf-8")
+    command: list[str | Path] = [sys.executable, "-c", LIMITED, "run", relay("teak"), "--input", events, "--quiet"]
+    if setting == "--state":
+        command += ["--state", tmp_path / "state"]
+    environment = ENVIRONMENT | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    folder = tmp_path / "state" / "segments" if setting == "--state" else r"\S*/playrelay-\w+"
+    assert re.fullmatch(
+        rf"{folder}/\S+\.segment: File too large; items wait there for their vendor: make room, or set {setting} to"
+        r" another folder\n",
+        done.stderr,
+    )
+    assert list(tmp_path.glob("playrelay-[!0]*")) == []

@@ -75,7 +75,9 @@ def test_a_wrong_credential_stops_its_destination_only(relay: Relay, events: Pat
     path.write_text(path.read_text().replace("pk_sandbox", "pk_other"))
     result = call("run", path, "--input", events)
     assert result.exit_code == 3
-    assert re.search(r"parcelvoy stopped: .*check credentials\.api_key in the relay file", result.stdout)
+    assert re.search(
+        r"parcelvoy stopped: .*check destinations\.parcelvoy\.credentials\.api_key in the relay file", result.stdout
+    )
     assert sandbox.received()["vendors"]["teak"]["accepted"] == 1
     assert "pk_other" not in result.output
     assert "name a folder with --dead-letters" in result.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,6 +68,30 @@ def test_what_cannot_be_read_or_written_is_told_before_anything_is_sent(
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(told), result.stderr
     assert sandbox.received()["vendors"]["teak"]["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--input", "gs://game/a*"),
+        ("--input", "EVENTS", "--dead-letters", "gs://game/a*"),
+        ("--input", "EVENTS", "--report", "gs://game/a*"),
+    ],
+)
+def test_without_a_network_cloud_storage_is_not_asked_for_minutes(
+    arguments: tuple[str, ...], relay: Relay, events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transforms.sources.cloud.HOST", "storage.invalid")  # which no network has
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    given = [events if one == "EVENTS" else one for one in arguments]
+    started = time.monotonic()
+    result = call("run", relay("teak"), *given)
+    assert time.monotonic() - started < 30
+    assert result.exit_code == 2
+    assert result.stderr.startswith("gs://game/a*: storage.invalid cannot be reached (")
+    assert "): check the network, or set https_proxy; " in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_an_error_of_a_store_is_told_by_path() -> None:

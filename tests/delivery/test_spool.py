@@ -18,6 +18,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.window import FixedWindows, TimestampedValue
 from apache_beam.utils.timestamp import Duration, Timestamp
 
+from pipelines.explain import explained
 from transforms import spool
 from transforms.elements import pack_items, unpack_items
 from transforms.ledger_reader import Segment
@@ -169,10 +170,10 @@ def test_segments_are_handed_over_while_more_are_written(tmp_path: Path) -> None
             got.append([one.path for one in taken])
 
     for name in "abc":
-        opened.add("teak", named(name, 1))
+        opened.add("teak", [named(name, 1)])
     reader = threading.Thread(target=read)
     reader.start()
-    opened.add("teak", named("d", 5))
+    opened.add("teak", [named("d", 5)])
     opened.close("teak")
     reader.join(5)
     # As many at a time as fit into memory together; one that is larger comes alone.
@@ -186,8 +187,8 @@ def test_writing_waits_while_too_much_is_on_disk(tmp_path: Path, monkeypatch: py
     for name in ("first", "second"):
         (tmp_path / name).write_bytes(b"")
     first = named(str(tmp_path / "first"), 90)
-    opened.add("teak", first)
-    writer = threading.Thread(target=opened.add, args=("teak", named(str(tmp_path / "second"), 90)))
+    opened.add("teak", [first])
+    writer = threading.Thread(target=opened.add, args=("teak", [named(str(tmp_path / "second"), 90)]))
     writer.start()
     time.sleep(0.2)
     assert writer.is_alive()
@@ -195,3 +196,13 @@ def test_writing_waits_while_too_much_is_on_disk(tmp_path: Path, monkeypatch: py
     writer.join(5)
     assert not writer.is_alive()
     assert not (tmp_path / "first").exists()
+
+
+def test_a_full_disk_is_told_with_the_segment(run: str, tmp_path: Path) -> None:
+    (tmp_path / "teak-1.segment").symlink_to("/dev/full")
+    with pytest.raises(RuntimeError) as caught:  # Beam's
+        write(run, "teak", [(0, b"x" * 400)])
+    assert explained(caught.value) == [
+        f"{tmp_path}/teak-1.segment: No space left on device; items wait there for their vendor: make room, or set TMPDIR"
+        " to another folder"
+    ]

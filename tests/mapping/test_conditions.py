@@ -12,7 +12,7 @@ RECORD = event(
     country="DE",
     user_id=7,
     event_data={"level": 12, "success": True, "duration_s": 1.5},
-    params={"s": "12", "i": 12, "l": [1], "b": False, "n": None},
+    params={"s": "12", "i": 12, "l": [1], "b": False, "n": None, "m": {}, "o": {"x": None}, "e": []},
 )
 
 CASES = [
@@ -53,6 +53,18 @@ CASES = [
     ("{params.n: {exists: true}}", False),
     ("{params.l: {exists: true}}", True),
     ("{params.none.deeper: {exists: true}}", False),
+    ("{params: {empty: true}}", False),
+    ("{params: {empty: false}}", True),
+    ("{user_properties: {empty: true}}", True),
+    ("{not: {user_properties: {empty: true}}}", False),
+    ("{params.m: {empty: true}}", True),
+    ("{params.o: {empty: true}}", True),
+    ("{params.o: {empty: false}}", False),
+    ("{params.e: {empty: true}}", True),
+    ("{params.l: {empty: true}}", False),
+    ("{params.s: {empty: true}}", False),
+    ("{params.none: {empty: true}}", True),
+    ("{all: [{params: {empty: false}}, {params.i: 12}]}", True),
     ('{params.s: {matches: "[0-9]+"}}', True),
     ('{params.i: {matches: "[0-9]+"}}', True),
     ('{params.l: {matches: ".*"}}', False),

@@ -96,6 +96,8 @@ CASES = [
     ("thing: {when: {event_type: [a]}, fields: {text: x}}", "1:28", ["{in: "]),
     ("thing: {when: {$event_type: a}, fields: {text: x}}", "1:16", ["without $"]),
     ("thing: {when: {event_data.level: {matches: x}}, fields: {text: x}}", "1:44", ["text"]),
+    ("thing: {when: {event_data.level: {empty: true}}, fields: {text: x}}", "1:42", ["lists and maps", "whole number"]),
+    ("thing: {when: {params: {empty: 3}}, fields: {text: x}}", "1:32", ["true or false"]),
     ("thing: {when: login, fields: {text: x}}", "1:15", ["condition"]),
     ("thing: {drop: [{reason: x}], fields: {text: x}}", "1:16", ["when"]),
     ("thing: {drop: [{when: true}], fields: {text: x}}", "1:16", ["reason"]),

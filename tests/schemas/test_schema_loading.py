@@ -255,3 +255,21 @@ def test_a_schema_that_travelled_is_the_one_of_this_process() -> None:
     arrived = pickle.loads(pickle.dumps(own))
     assert arrived.avro == own.avro and arrived.fields.keys() == {"a"}
     assert pickle.loads(pickle.dumps(own)) is arrived
+
+
+@pytest.mark.parametrize(
+    ("type", "said"),
+    [
+        ({"type": "enum", "name": "E", "symbols": ["x", "x"]}, "All symbols in an enum must be unique"),
+        ({"type": "enum", "name": "E", "symbols": ["x y"]}, "Every symbol must match the regular expression"),
+        ({"type": "enum", "name": "E", "symbols": ["x"], "default": "z"}, "Default value for enum must be in symbols"),
+        ({"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 5}, "decimal scale must be less than"),
+    ],
+)
+def test_what_no_other_reader_of_avro_takes_is_refused(type: Any, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.avsc"
+    path.write_text(json.dumps(record(field("a", type))), encoding="utf-8")
+    with pytest.raises(SchemaError) as caught:
+        schemas.load_file(str(path))
+    assert str(caught.value).startswith(f"{path}: {said}")
+    assert "as the Avro specification has it" in str(caught.value)

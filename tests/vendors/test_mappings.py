@@ -234,6 +234,14 @@ def test_what_data_normally_lacks_is_dropped_and_counted(slug: str, record: dict
     assert reasons(mapped(slug, record, {})) == ([reason], [])
 
 
+@pytest.mark.parametrize("properties", [None, {}, {"vip": None}])
+def test_an_update_of_no_attribute_is_no_single_call(properties: dict[str, Any] | None) -> None:
+    record = event("identify", user_properties=properties)
+    assert reasons(mapped("swrve", record, {"send": "single"})) == (["no attributes"], [])
+    country = event("identify", user_properties=properties, country="DE")
+    assert payloads("swrve", country, send="single") == {"user": {"attributes": {"country": "DE"}}}
+
+
 def test_swrves_user_list_is_updated_by_its_own_event() -> None:
     record = event("Swrve.user_tag_update", params={"action": "add", "tag_name": "vip"})
     payload = {"action": "add", "tag_name": "vip"}

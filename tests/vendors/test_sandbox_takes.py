@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,12 +25,6 @@ WAYS = [
     )
     for credentials in get(slug).credential_sets
 ]
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Running]:
-    with Running() as running:
-        yield running
 
 
 @pytest.mark.parametrize(

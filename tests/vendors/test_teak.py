@@ -123,7 +123,14 @@ def test_an_unreadable_200_is_sent_again(answer: bytes) -> None:
             {"status": "rate_limit", "errors": {"rate_limit": ["may only be called 100 times per second"]}},
             Retry("HTTP 429: rate_limit may only be called 100 times per second"),
         ),
-        ("batch", 404, {"status": "error", "errors": UNKNOWN}, Stop("url", "HTTP 404: user_id could not be found")),
+        ("batch", 404, {"status": "error", "errors": UNKNOWN}, Split("HTTP 404: user_id could not be found")),
+        (
+            "batch",
+            404,
+            {"status": "error", "errors": {**UNKNOWN, "game_id": ["could not be found"]}},
+            Stop("credentials.game_id", "HTTP 404: user_id could not be found; game_id could not be found"),
+        ),
+        ("batch", 404, {"status": "error"}, Stop("url", 'HTTP 404: {"status": "error"}')),
         (
             "batch",
             404,

@@ -8,6 +8,9 @@ from collections.abc import Callable
 import certifi
 import pycurl
 
+LOOPBACK = "localhost,127.0.0.1,::1"
+"""Names of this machine: what is sent to it goes through no proxy, whatever the environment says."""
+
 MAX_ANSWER = 16 << 20
 """Bytes of an answer that are read; a longer one is a network error."""
 
@@ -23,13 +26,23 @@ def open_handle(connect_timeout: float, timeout: float, write: Callable[[bytes],
         (pycurl.FOLLOWLOCATION, 0),
         (pycurl.CAINFO, trusted_authorities()),
         (pycurl.MAXFILESIZE, MAX_ANSWER),
-        (pycurl.NOPROXY, "localhost,127.0.0.1,::1"),
+        (pycurl.NOPROXY, without_proxy()),
         (pycurl.ACCEPT_ENCODING, ""),
         (pycurl.TCP_KEEPALIVE, 1),
         (pycurl.WRITEFUNCTION, write),
     ):
         curl.setopt(option, value)
     return curl
+
+
+def without_proxy() -> str:
+    """Hosts that are asked without a proxy: this machine, and those of `no_proxy` or `NO_PROXY` in the environment.
+
+    Told to libcurl, they stand in place of the environment's, so those must be among them.
+    """
+    own = (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").strip()
+    # A star is for all hosts only where it stands alone.
+    return own if own == "*" else f"{LOOPBACK},{own}" if own else LOOPBACK
 
 
 def trusted_authorities() -> str:

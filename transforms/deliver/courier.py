@@ -16,7 +16,8 @@ from typing import Final, NamedTuple
 
 from transforms.credentials import CredentialError
 from transforms.dead_letter import UNDELIVERED, Failed
-from transforms.deliver.gate import Gate
+from transforms.deliver.gate import Gate, Halt
+from transforms.deliver.parking import words
 from transforms.deliver.sender import FIRST_PAUSE, LONGEST_PAUSE, Policy, Sender, _Send
 from transforms.deliver.sink import packing_of, settings_of
 from transforms.deliver.waiting import Name
@@ -264,8 +265,8 @@ class Courier:
             self._trouble = trouble
             self._until = time.monotonic() + pause_after(self._failures)
             if self._failures == 1:
-                mend = f"; check {trouble.key} in the relay file" if trouble.key else ""
-                _log.warning("%s does not take items, which wait: %s%s", name, trouble.reason, mend)
+                why = words(name, Halt(trouble.reason, trouble.key))
+                _log.warning("%s does not take items, which wait: %s", name, why)
         if trouble is not None and trouble.retry_after:
             self._until = max(self._until, time.monotonic() + trouble.retry_after)
             self.gate.pause(self._until)

@@ -32,6 +32,7 @@ class Gate:
     def __init__(self, rate: float | None, shards: int) -> None:
         self.halt: Halt | None = None
         self.last_success = 0.0
+        """When the newest of the requests that were taken left."""
         self.delivered = 0
         """Items delivered so far, for progress displays only."""
         self.failed = 0
@@ -105,9 +106,9 @@ class Gate:
             if self._shared is not None:
                 self._shared.pause(until)
 
-    def succeeded(self, now: float, items: int) -> None:
-        """A request was taken."""
-        self.last_success = now
+    def succeeded(self, started: float, items: int) -> None:
+        """A request that left then was taken."""
+        self.last_success = max(self.last_success, started)
         self.delivered += items
 
     def stop(self, halt: Halt) -> None:

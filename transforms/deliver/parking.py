@@ -13,18 +13,18 @@ LONGEST_PAUSE = 60.0
 """Seconds between probes: they double from the first to the longest, with jitter."""
 
 
-def words(halt: Halt) -> str:
-    """Why nothing is sent, and what to mend."""
-    return f"{halt.reason}; check {halt.key} in the relay file" if halt.key else halt.reason
+def words(destination: str, halt: Halt) -> str:
+    """Why nothing is sent to a destination, and what to mend."""
+    return f"{halt.reason}; check destinations.{destination}.{halt.key} in the relay file" if halt.key else halt.reason
 
 
 class Parking:
     """Whether one destination is parked, in this process. Times are of time.monotonic(), in seconds.
 
-    changed: called with the reason when the destination is parked, and with None when it takes items again.
+    changed: called with why when the destination is parked, and with None when it takes items again.
     """
 
-    def __init__(self, changed: Callable[[str | None], None], first_pause: float = FIRST_PAUSE) -> None:
+    def __init__(self, changed: Callable[[Halt | None], None], first_pause: float = FIRST_PAUSE) -> None:
         self.halt: Halt | None = None
         """Why it is parked; None when it is not."""
         self._changed = changed
@@ -33,16 +33,15 @@ class Parking:
 
     def park(self, halt: Halt, now: float, retry_after: float = 0.0) -> None:
         """The destination takes nothing. Asked again later, or again after a probe, the next pause is longer."""
-        fresh = self.halt is None
-        if fresh:
-            self._pause = self._first_pause
-        else:
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        changed = self.halt != halt
+        changed, fresh = self.halt != halt, self.halt is None
         self.halt = halt
-        self._next = now + max(self._pause * random.uniform(0.75, 1.0), retry_after)
+        if fresh or now >= self._next:
+            self._pause = self._first_pause if fresh else min(2 * self._pause, LONGEST_PAUSE)
+            self._next = now + self._pause * random.uniform(0.75, 1.0)
+        # Else it was no probe, but one of those that were on their way when it was parked.
+        self._next = max(self._next, now + retry_after)
         if changed:
-            self._changed(words(halt))
+            self._changed(halt)
 
     def release(self) -> None:
         """The destination answers again."""

@@ -1,8 +1,7 @@
-"""Drives the requests of one destination over libcurl's multi interface, from one thread."""
+"""Sends the batches of one destination, from one thread: which goes out when, and what each answer leads to."""
 
 from __future__ import annotations
 
-import gzip
 import heapq
 import random
 import time
@@ -10,14 +9,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-import pycurl
-
 from transforms.credentials import MASK, redact
 from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
-from transforms.deliver.connection import network_error, open_handle
 from transforms.deliver.gate import Gate, Halt
 from transforms.deliver.journal import Journal
 from transforms.deliver.parking import Parking
+from transforms.deliver.requests import Requests
 from transforms.destination import Destination
 from transforms.pack import SourcedItem, TooLarge
 from transforms.tally import Tally
@@ -28,7 +25,6 @@ from transforms.vendors.base import (
     Partial,
     Reject,
     Retry,
-    Route,
     Settings,
     Split,
     Stop,
@@ -36,9 +32,6 @@ from transforms.vendors.base import (
     Verdict,
     excerpt,
 )
-
-GZIP_FROM = 1400
-"""Bodies below a network packet's size gain nothing from gzip."""
 
 CONNECTIONS = 64
 """Connections a worker opens to one destination at the most; there is never use for more than it has shards."""
@@ -71,27 +64,16 @@ class Policy(NamedTuple):
 class _Send:
     """A batch on its way: how often and since when it has been tried."""
 
-    __slots__ = ("attempts", "batch", "failing_since", "started")
+    __slots__ = ("attempts", "batch", "failed_at", "failing_since", "started")
 
-    def __init__(self, batch: Batch, attempts: int = 0, failing_since: float = 0.0) -> None:
+    def __init__(self, batch: Batch, attempts: int = 0, failing_since: float = 0.0, failed_at: float = 0.0) -> None:
         self.batch = batch
         self.attempts = attempts
         self.failing_since = failing_since
+        """Start of the first try that failed; 0 when none did."""
+        self.failed_at = failed_at
+        """When that try was known to have failed."""
         self.started = 0.0
-
-
-class _Handle:
-    """A libcurl handle with the route it is set up for and the answer it is receiving."""
-
-    __slots__ = ("answer", "curl", "route", "send", "shard", "zipped")
-
-    def __init__(self, connect_timeout: float, timeout: float) -> None:
-        self.answer: list[bytes] = []
-        self.curl = open_handle(connect_timeout, timeout, self.answer.append)
-        self.route: Route | None = None
-        self.zipped = False
-        self.shard = 0
-        self.send: _Send | None = None
 
 
 class Sender:
@@ -127,13 +109,18 @@ class Sender:
         keys = settings.credentials
         self._secrets = [keys[key.name] for key in vendor.credentials if key.secret and key.name in keys]
         self._queues: dict[int, deque[Iterator[Batch | TooLarge] | _Send]] = {}
+        self._flying: dict[int, _Send] = {}
+        """Shard -> its request that is on its way."""
         self._ready: deque[int] = deque()
         self._later: list[tuple[float, int]] = []
-        self._multi = pycurl.CurlMulti()
-        self._idle = [_Handle(policy.connect_timeout, policy.timeout) for _ in range(policy.connections)]
-        self._handles = {handle.curl: handle for handle in self._idle.copy()}
-        self._headers: dict[Route, list[str]] = {}
-        self._urls: dict[Route, str] = {}
+        self._requests = Requests(
+            vendor,
+            settings,
+            connections=policy.connections,
+            connect_timeout=policy.connect_timeout,
+            timeout=policy.timeout,
+            zipped=policy.gzip,
+        )
 
     # What comes in ------------------------------------------------------------------------------
 
@@ -155,11 +142,7 @@ class Sender:
 
     def close(self) -> None:
         """Ends all connections."""
-        for curl, handle in self._handles.items():
-            if handle.send is not None:
-                self._multi.remove_handle(curl)
-            curl.close()
-        self._multi.close()
+        self._requests.close()
         self._gate.leave(len(self._queues))
         self._queues.clear()
 
@@ -173,9 +156,9 @@ class Sender:
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[1])
         pause = 1.0
-        while self._ready and self._idle:
+        while self._ready and self._requests.free:
             if self._parking is not None:
-                pause = self._parking.wait(now, len(self._handles) - len(self._idle))
+                pause = self._parking.wait(now, len(self._flying))
                 if pause:
                     break
             pause = self._gate.claim(now)
@@ -187,11 +170,10 @@ class Sender:
         if self._later:
             pause = min(pause, self._later[0][0] - time.monotonic())
         pause = min(max(pause, 0.0), 1.0)
-        if len(self._idle) == len(self._handles):
-            if self._queues and not (self._ready and pause == 0.0):
-                time.sleep(pause)
-        else:
-            self._multi.select(pause)
+        if self._flying:
+            self._requests.wait(pause)
+        elif self._queues and not (self._ready and pause == 0.0):
+            time.sleep(pause)
 
     def _next(self, shard: int) -> _Send | None:
         """The shard's next batch; None when it has no more."""
@@ -218,78 +200,29 @@ class Sender:
         send = self._next(shard)
         if send is None:
             return
-        handle = self._idle.pop()
-        batch = send.batch
-        route = batch.route
-        prefix, suffix = self._vendor.frame(self._settings, route, batch.user, time.time())
-        body = b"%b%b%b" % (prefix, b",".join(batch.parts), suffix)
-        zipped = self._policy.gzip and len(body) >= GZIP_FROM
-        if zipped:
-            body = gzip.compress(body, 1, mtime=0)
-        curl = handle.curl
-        if handle.route is not route or handle.zipped != zipped:
-            curl.setopt(pycurl.URL, self._url(route))
-            curl.setopt(pycurl.HTTPHEADER, self._header(route) + (["Content-Encoding: gzip"] if zipped else []))
-            handle.route, handle.zipped = route, zipped
-        curl.setopt(pycurl.POSTFIELDS, body)
-        handle.shard, handle.send = shard, send
+        size = self._requests.start(shard, send.batch)
+        self._flying[shard] = send
         send.started = now
         send.attempts += 1
         self.tally.requests += 1
         self.tally.retries += send.attempts > 1
-        self.tally.bytes += len(body)
-        self._multi.add_handle(curl)
-
-    def _url(self, route: Route) -> str:
-        if route not in self._urls:
-            query = self._vendor.query(self._settings, route) if self._vendor.query else ""
-            self._urls[route] = self._settings.url + route.path + query
-        return self._urls[route]
-
-    def _header(self, route: Route) -> list[str]:
-        if route not in self._headers:
-            own = self._vendor.headers(self._settings, route)
-            self._headers[route] = [f"Content-Type: {route.content_type}", "Expect:", "User-Agent: playrelay", *own]
-        return self._headers[route]
+        self.tally.bytes += size
 
     def _reap(self) -> int:
         """Takes finished requests; how many there were."""
-        multi = self._multi
-        multi.perform()
         finished = 0
-        while True:
-            left, done, failed = multi.info_read()
-            for curl in done:
-                handle = self._release(curl)
-                status = curl.getinfo(pycurl.RESPONSE_CODE)
-                retry_after = float(curl.getinfo(pycurl.RETRY_AFTER)) if status == 429 or status >= 500 else 0.0
-                location = (curl.getinfo(pycurl.REDIRECT_URL) or "") if 300 <= status < 400 else ""
-                answer = Answer(status, b"".join(handle.answer), retry_after, location)
-                self.tally.add_latency(curl.getinfo(pycurl.TOTAL_TIME))
-                self._finish(handle, answer, None)
-            for curl, code, message in failed:
-                handle = self._release(curl)
-                self._finish(handle, Answer(0, b""), f"network: {network_error(code, message)}")
-            finished += len(done) + len(failed)
-            if not left:
-                break
+        for shard, answer, error, seconds in self._requests.returned():
+            if error is None:
+                self.tally.add_latency(seconds)
+            self._finish(shard, self._flying.pop(shard), answer, error)
+            finished += 1
         if finished and self._journal is not None:
             self._journal.flush()
         return finished
 
-    def _release(self, curl: pycurl.Curl) -> _Handle:
-        self._multi.remove_handle(curl)
-        handle = self._handles[curl]
-        self._idle.append(handle)
-        return handle
-
     # What came back -----------------------------------------------------------------------------
 
-    def _finish(self, handle: _Handle, answer: Answer, network_error: str | None) -> None:
-        send, shard = handle.send, handle.shard
-        assert send is not None
-        handle.send = None
-        handle.answer.clear()
+    def _finish(self, shard: int, send: _Send, answer: Answer, network_error: str | None) -> None:
         batch = send.batch
         verdict: Verdict = Retry(network_error) if network_error else self._vendor.read(answer, batch)
         if not isinstance(verdict, Delivered) and answer.body:
@@ -303,7 +236,7 @@ class Sender:
         match verdict:
             case Delivered():
                 self._delivered(batch.items)
-                self._gate.succeeded(now, len(batch.items))
+                self._gate.succeeded(send.started, len(batch.items))
             case Partial(rejected, again):
                 ready = self._part(send, shard, rejected, again, answer, now)
             case Retry(reason):
@@ -346,15 +279,16 @@ class Sender:
         taken = [pair for index, pair in enumerate(batch.items) if index not in rejected and index not in waiting]
         self._delivered(taken)
         if taken or not left:
-            self._gate.succeeded(now, len(taken))
+            self._gate.succeeded(send.started, len(taken))
         if not left:
             return True
-        rest = _Send(_some(batch, left), send.attempts, send.failing_since or send.started)
+        rest = _Send(_some(batch, left), send.attempts, send.failing_since or send.started, send.failed_at)
         return self._retry(rest, shard, "no answer for some items", answer, now)
 
     def _retry(self, send: _Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
         """Puts a batch back for later, or gives it up. Returns whether the shard may go on at once."""
         send.failing_since = send.failing_since or send.started
+        send.failed_at = send.failed_at or now
         if self._parking is not None and self._parking.halt is not None:
             self._park(Halt(reason), send, shard, answer, now)
             return False
@@ -367,8 +301,8 @@ class Sender:
         if left <= 0 or pause > left:
             # No figures of this batch's own: the report counts equal reasons.
             reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`"
-            # Nothing at all was taken while this batch was tried: the vendor is down, not the batch at fault.
-            down = self._gate.last_success < send.failing_since
+            # Nothing at all was taken that left after this batch had failed: the vendor is down, not the batch at fault.
+            down = self._gate.last_success < send.failed_at
             if down and self._parking is not None:
                 self._park(Halt(reason), send, shard, answer, now)
                 return False
@@ -389,7 +323,7 @@ class Sender:
         """Keeps a batch for a vendor that is down: it is the first to go out again."""
         assert self._parking is not None
         self._parking.park(halt, now, answer.retry_after)
-        send.failing_since = 0.0
+        send.failing_since = send.failed_at = 0.0
         self._queues[shard].appendleft(send)
         self._ready.appendleft(shard)
 
@@ -432,7 +366,7 @@ class Sender:
 
     def _halted(self, halt: Halt, now: float) -> None:
         """Nothing more is sent: what is queued and not in flight waits on disk, or is undelivered."""
-        flying = {handle.shard for handle in self._handles.values() if handle.send is not None}
+        flying = self._flying
         for shard in list(self._queues):
             if self._journal is None:
                 while (send := self._next(shard)) is not None:
@@ -452,11 +386,8 @@ class Sender:
 
     def _cut(self) -> None:
         """Waits no longer for answers. What these requests held is sent again the next time."""
-        for curl, handle in self._handles.items():
-            if handle.send is not None:
-                self._release(curl)
-                handle.send = None
-                handle.answer.clear()
+        self._requests.abandon()
+        self._flying.clear()
         self._gate.leave(len(self._queues))
         self._queues.clear()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from transforms.located import suggestion
 from transforms.mapping import language as l
-from transforms.mapping.conversions import key_text
+from transforms.mapping.conversions import empty, key_text
 from transforms.mapping.convert import as_text
 from transforms.mapping.emitter import Block, Emitter, Operand
 from transforms.mapping.parse import plain_text
@@ -49,6 +49,8 @@ def condition(em: Emitter, what: l.Condition, block: Block) -> Truth:
         if not operand.type.nullable:
             return bool(what.argument)
         return f"{operand.code} is not None" if what.argument else f"{operand.code} is None"
+    if what.op == "empty":
+        return f"empty({operand.code})" if what.argument else f"not empty({operand.code})"
     if what.op in ("is", "in"):
         return _among(em, what, operand)
     return _match(em, what, operand, block) if what.op == "matches" else _compare(what, operand)
@@ -94,7 +96,7 @@ def narrow(em: Emitter, what: l.Condition, holds: bool, inner: Block) -> None:
         if isinstance(what, l.All) is holds:
             for item in what.items:
                 narrow(em, item, holds, inner)
-    elif isinstance(what, l.Test) and (bool(what.argument) is holds if what.op == "exists" else holds):
+    elif isinstance(what, l.Test) and _tells_a_value(what, holds):
         operand = em.path(what.path, probe := inner.child())
         if probe.lines or operand.known or operand.type.unknown:
             return  # not computed before this block, or no name of a value
@@ -102,6 +104,13 @@ def narrow(em: Emitter, what: l.Condition, holds: bool, inner: Block) -> None:
         if what.op == "matches":
             name = em.module.constant("pattern", f"Matches({what.argument!r})")
             inner.known["checked", f"not {name}[{operand.code}]"] = operand
+
+
+def _tells_a_value(test: l.Test, holds: bool) -> bool:
+    """Whether the field has a value when the test holds, or does not."""
+    if test.op == "exists":
+        return bool(test.argument) is holds
+    return bool(test.argument) is not holds if test.op == "empty" else holds
 
 
 def _without_null(block: Block | None, code: str) -> dict[Any, Operand]:
@@ -130,7 +139,9 @@ def _check(em: Emitter, test: l.Test, operand: Operand) -> None:
     words, told = operand.type.words(), test.path.text[1:]
     if test.op == "matches" and not solid & {"string", "json"}:
         em.problem(test.node, f"matches is for text, and {told} is {words}")
-    if test.op in ("exists", "matches") or "json" in solid:
+    if test.op == "empty" and not solid & {"map", "array", "json"}:
+        em.problem(test.node, f"empty is for lists and maps, and {told} is {words}")
+    if test.op in ("exists", "empty", "matches") or "json" in solid:
         return
     for value, text in _arguments(test):
         kind = _kind(value)
@@ -162,6 +173,8 @@ def _known(test: l.Test, value: Any) -> bool:
     """The truth of a test of a value that is known now."""
     if test.op == "exists":
         return (value is not None) is test.argument
+    if test.op == "empty":
+        return empty(value) is test.argument
     if value is None:
         return False
     if test.op == "matches":

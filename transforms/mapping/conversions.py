@@ -36,6 +36,7 @@ __all__ = [
     "as_string",
     "boolean",
     "clean",
+    "empty",
     "entries",
     "flat",
     "flat_value",
@@ -327,6 +328,13 @@ def key_text(value: Any) -> str | None:
 def entries(value: Any, field: str) -> Any:
     """The values to go through: of a list its elements, of a map its values."""
     return value.values() if value.__class__ is dict else as_list(value, field)
+
+
+def empty(value: Any) -> bool:
+    """Whether a value is absent, or a list or map in which nothing is; a null in a map is nothing."""
+    if value.__class__ is dict:
+        return all(one is None for one in value.values())
+    return value is None or value == []
 
 
 def matches(pattern: Matches, value: Any) -> bool:

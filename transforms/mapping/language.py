@@ -175,7 +175,7 @@ class Not(Condition):
 
 @dataclass(frozen=True, eq=False)
 class Test(Condition):
-    """A test of one field: `is`, `in`, `exists`, `matches`, `gt`, `gte`, `lt`, `lte`."""
+    """A test of one field: `is`, `in`, `exists`, `empty`, `matches`, `gt`, `gte`, `lt`, `lte`."""
 
     path: Path
     op: str

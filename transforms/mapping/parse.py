@@ -19,7 +19,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
 """Operator -> the further keys that may stand beside it."""
 
 _NEEDED = {"value": "default", "lookup": "table", "if": "then", "replace": "pattern"}
-TESTS = ("is", "in", "exists", "matches", "gt", "gte", "lt", "lte")
+TESTS = ("is", "in", "exists", "empty", "matches", "gt", "gte", "lt", "lte")
 _PART = re.compile(r"[^\s.{}$][^.{}]*\Z")
 _HOLE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -339,7 +339,7 @@ class Parser:
 
     def _test(self, path: l.Path, op: str, node: Node) -> list[l.Condition]:
         value = node.value
-        if op == "exists" and not isinstance(value, bool):
+        if op in ("exists", "empty") and not isinstance(value, bool):
             self.wrong(node, f"expected true or false, got {node.kind}")
         elif op == "matches":
             pattern = self._pattern(node)

@@ -14,6 +14,8 @@ import zstandard
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from transforms.sources.cloud import check_reachable
+
 RAW_READ: Final = 256 << 10
 """Bytes asked of a compressed file at a time."""
 PIECE: Final = 8 << 10
@@ -76,6 +78,7 @@ def _match_remote(pattern: str) -> dict[str, int]:
         FileSystems.get_filesystem(pattern)
     except ValueError:  # what Beam raises for a scheme that it has no file system for
         raise NoInput(f"{pattern}: nothing can be read from there; name files on disk or gs://…") from None
+    check_reachable(pattern)
     matched = FileSystems.match([pattern])[0].metadata_list
     return {file.path: file.size_in_bytes for file in matched if not file.path.endswith("/")}
 

@@ -171,10 +171,11 @@ def _error(answer: Answer) -> str:
 
 
 def _not_found(answer: Answer, batch: Batch) -> Verdict:
-    """404 names which resource was not found (Sending a Single Event, Not Found)."""
-    if batch.route.name == SINGLE.name and _user_unknown(answer):
-        return Reject(_error(answer))
+    """404 names which resource was not found (Sending a Single Event, Not Found): a key, a user, or the address itself."""
     key = _unknown_key(answer)
+    if not key and _user_unknown(answer):
+        # A batch is told of its users one by one with a 200, but should it ever be refused for one, only that one is wrong.
+        return Reject(_error(answer)) if batch.route.name == SINGLE.name else Split(_error(answer))
     return Stop(f"credentials.{key}" if key else "url", _error(answer))
 
 

@@ -1,0 +1,225 @@
+"""Parking: a vendor that is down keeps its items, is asked by one request at a time, and gets them in order when it is
+back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from deliveries import KINDS, SOURCE, VENDORS, arrived, at, check_order, shard_of, some_items, traffic
+
+from sandbox.server import Running
+from transforms.deliver.gate import Gate, Halt
+from transforms.deliver.parking import FIRST_PAUSE, LONGEST_PAUSE, Parking, words
+from transforms.deliver.sender import Policy, Sender
+from transforms.deliver.sink import packing_of, settings_of
+from transforms.destination import Destination
+from transforms.elements import Item
+from transforms.pack import SourcedItem, pack
+from transforms.vendors import get
+
+EACH = pytest.mark.parametrize("slug", VENDORS)
+
+
+class Sending:
+    """Items on their way in a thread of their own, to a vendor that may be parked."""
+
+    def __init__(self, to: Destination, items: list[Item], first_pause: float) -> None:
+        self.told: list[tuple[float, str | None]] = []
+        name = to.name
+
+        def tell(halt: Halt | None) -> None:
+            self.told.append((time.monotonic(), None if halt is None else words(name, halt)))
+
+        self.gate = Gate(to.rate, to.shards)
+        self.gate.enter(to.shards)
+        self.parking = Parking(tell, first_pause)
+        settings = settings_of(to)
+        models = (KINDS[to.vendor].model,)
+        policy = Policy(to.retry_s, to.connect_timeout_s, to.timeout_s, to.gzip, min(to.shards, 64), 0.02)
+        self.sender = Sender(get(to.vendor), settings, models, policy, self.gate, None, self.parking)
+        shards: dict[int, list[SourcedItem]] = {}
+        for one in items:
+            shards.setdefault(shard_of(one[2], to.shards), []).append((one, SOURCE))
+        for shard, own in shards.items():
+            self.sender.put(shard, pack(own, packing_of(to, settings, models)))
+        self._thread = threading.Thread(target=self.sender.drain)
+
+    def until(self, holds: Callable[[], Any], seconds: float = 20.0) -> None:
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, "not in time"
+            time.sleep(0.01)
+
+    def until_parked(self) -> None:
+        self.until(lambda: self.parking.halt)
+
+    def join(self) -> None:
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def sending(to: Destination, count: int, *, users: int = 40, first_pause: float = 0.1) -> Iterator[Sending]:
+    one = Sending(to, some_items(to.vendor, count, users), first_pause)
+    one._thread.start()
+    try:
+        yield one
+    finally:
+        one.gate.stop(Halt("the test is over"))
+        one.join()
+        one.sender.close()
+
+
+@EACH
+def test_nothing_is_given_up_and_all_goes_out_in_order_when_it_is_back(sandbox: Running, slug: str) -> None:
+    """Also what had failed while other requests were still on their way and then taken."""
+    sandbox.fault(vendor=slug, delay_s=0.2, next=3)
+    sandbox.fault(vendor=slug, status=503, next=None)
+    to = at(sandbox, slug, shards=4, retry_s=0.5, batch={"items": 5})
+    with sending(to, 120) as one:
+        one.until_parked()
+        halt = one.parking.halt
+        assert halt is not None
+        assert "HTTP 503; not taken within the 0.5 s of `retry: for`" in words(slug, halt)
+        one.until(lambda: not any(view["in_flight"] for view in (traffic(sandbox, slug),)))
+        sandbox.clear_faults()
+        one.join()
+        assert (one.sender.tally.delivered, one.sender.failed) == (120, [])
+        assert [reason is None for _, reason in one.told] == [False, True]
+    found = arrived(sandbox, slug)
+    assert sorted(number for _, number in found) == list(range(120))
+    check_order(found)
+    assert traffic(sandbox, slug)["overlaps"] == 0
+
+
+@EACH
+def test_probes_go_one_at_a_time_with_growing_pauses(sandbox: Running, slug: str) -> None:
+    """However many requests had failed when it was parked, the first probe comes after the first pause."""
+    sandbox.fault(vendor=slug, status=503, next=None)
+    to = at(sandbox, slug, shards=16, retry_s=0.3, batch={"items": 5})
+    with sending(to, 200, first_pause=0.2) as one:
+        one.until_parked()
+        time.sleep(0.1)  # for the others that were on their way
+        before = traffic(sandbox, slug)["requests"]
+        parked = time.monotonic()
+        one.until(lambda: traffic(sandbox, slug)["requests"] > before)
+        assert time.monotonic() - parked < 0.6, "the pause grew before anything was asked"
+        one.until(lambda: traffic(sandbox, slug)["requests"] > before + 2)
+        # 0.2 s, 0.4 s and 0.8 s, of which up to a quarter is jitter, though the machine may be slow.
+        assert time.monotonic() - parked > 0.6
+        assert traffic(sandbox, slug)["requests"] <= before + 4
+
+
+def test_probes_one_after_the_other_even_when_they_are_slow(sandbox: Running) -> None:
+    sandbox.fault(vendor="teak", status=503, next=40)
+    sandbox.fault(vendor="teak", status=503, delay_s=0.3, next=None)
+    to = at(sandbox, "teak", shards=40, retry_s=0.0)
+    with sending(to, 400, users=400, first_pause=0.05) as one:
+        one.until_parked()
+        one.until(lambda: traffic(sandbox, "teak")["in_flight"] <= 1)
+        for _ in range(20):
+            assert traffic(sandbox, "teak")["in_flight"] <= 1
+            time.sleep(0.03)
+
+
+@EACH
+def test_a_wrong_key_parks_and_names_what_to_mend(sandbox: Running, slug: str) -> None:
+    sandbox.fault(vendor=slug, status=401, next=None)
+    with sending(at(sandbox, slug, shards=4, batch={"items": 5}), 60) as one:
+        one.until_parked()
+        assert one.parking.halt is not None
+        assert one.parking.halt.key.split(".")[0] == "credentials"
+        assert f"; check destinations.{slug}.credentials" in words(slug, one.parking.halt)
+        assert one.gate.halt is None
+        sandbox.clear_faults()
+        one.join()
+        assert (one.sender.tally.delivered, one.sender.failed) == (60, [])
+
+
+def test_the_pause_that_the_vendor_asks_for_is_kept(sandbox: Running) -> None:
+    sandbox.fault(vendor="teak", status=503, retry_after=2, next=None)
+    with sending(at(sandbox, "teak", shards=1, retry_s=0.2), 10, first_pause=0.05) as one:
+        one.until_parked()
+        parked = time.monotonic()
+        before = traffic(sandbox, "teak")["requests"]
+        one.until(lambda: traffic(sandbox, "teak")["requests"] > before)
+        assert time.monotonic() - parked > 1.7
+
+
+def test_another_reason_is_told_once(sandbox: Running) -> None:
+    sandbox.fault(vendor="teak", status=503, next=3)
+    sandbox.fault(vendor="teak", status=401, next=2)
+    with sending(at(sandbox, "teak", shards=1, retry_s=0.0), 10, first_pause=0.02) as one:
+        one.join()
+        assert one.sender.tally.delivered == 10
+        reasons = [reason for _, reason in one.told]
+    assert len(reasons) == 3
+    assert reasons[0] is not None and "503" in reasons[0]
+    assert reasons[1] is not None and "401" in reasons[1] and "credentials" in reasons[1]
+    assert reasons[2] is None
+
+
+def test_an_item_that_is_refused_says_that_the_vendor_answers(sandbox: Running) -> None:
+    """A probe that the vendor understood and rejected: it is not down."""
+    sandbox.fault(vendor="traitly", status=503, next=2)
+    sandbox.fault(vendor="traitly", status=422, body={"message": "no"})
+    with sending(at(sandbox, "traitly", shards=1, retry_s=0.0), 10, users=1, first_pause=0.02) as one:
+        one.join()
+        assert one.sender.tally.delivered == 9
+        assert len(one.sender.failed) == 1
+
+
+def test_a_stop_while_it_is_parked_ends_at_once(sandbox: Running) -> None:
+    sandbox.fault(vendor="teak", status=503, next=None)
+    with sending(at(sandbox, "teak", shards=4, retry_s=0.0), 100, first_pause=30.0) as one:
+        one.until_parked()
+        started = time.monotonic()
+        one.gate.stop(Halt("stopped"))
+        one.join()
+        assert time.monotonic() - started < 3
+
+
+def test_pauses_are_bounded() -> None:
+    parking = Parking(lambda _: None)
+    now = 100.0
+    for _ in range(20):
+        parking.park(Halt("down"), now)
+        wait = parking.wait(now, 0)
+        assert 0 < wait <= LONGEST_PAUSE
+        now += wait
+        assert parking.wait(now, 0) == 0
+    parking.release()
+    assert parking.wait(now, 5) == 0
+    parking.park(Halt("down again"), now)
+    assert 0 < parking.wait(now, 0) <= FIRST_PAUSE
+
+
+def test_the_key_to_mend_is_named_as_the_relay_file_has_it() -> None:
+    halt = Halt("HTTP 401: who?", "credentials.api_key")
+    assert words("crm", halt) == "HTTP 401: who?; check destinations.crm.credentials.api_key in the relay file"
+    assert words("crm", Halt("HTTP 503")) == "HTTP 503"
+
+
+def test_changes_are_told_once_and_each_probe_waits_longer() -> None:
+    told: list[Halt | None] = []
+    parking = Parking(told.append)
+    down = Halt("HTTP 503")
+    assert parking.wait(0.0, 9) == 0.0
+    parking.park(down, 10.0)
+    first = parking.wait(10.0, 0)
+    assert 0.75 <= first <= 1.0
+    assert parking.wait(10.0, 1) == 1.0, "while a probe is on its way there is no other"
+    parking.park(down, 10.2)
+    assert parking.wait(10.2, 0) == pytest.approx(first - 0.2), "what was on its way when it was parked is no probe"
+    parking.park(down, 11.0)
+    assert 1.5 <= parking.wait(11.0, 0) <= 2.0
+    parking.park(down, 13.0, retry_after=30.0)
+    assert parking.wait(13.0, 0) == 30.0
+    parking.release()
+    assert parking.wait(13.0, 0) == 0.0
+    assert told == [down, None]
