@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
-from streams import SUBSCRIPTION, Script
+from unbounded_streams import SUBSCRIPTION, Script
 
 from pipelines import stream
 from pipelines.plan import Plan, make_plan
