@@ -107,7 +107,7 @@ def relay_file(
     folder: Path, sandbox: Running, to: Mapping[str, Mapping[str, Any]] | Sequence[str], source: Mapping[str, Any] = {}
 ) -> Path:
     """A relay file for the sandbox: destinations are vendors, or what they have beside the usual keys."""
-    given = to if isinstance(to, Mapping) else dict.fromkeys(to, {})
+    given = to if isinstance(to, Mapping) else {name: {} for name in to}
     sections = {}
     for name, more in given.items():
         slug = more.get("vendor", name)
