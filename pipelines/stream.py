@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan, _ = make_plan(load_from(ours.relay), selection_of(ours), ours.only or ())
         check_location(ours.dead_letters)
+        if plan.source.dedupe is not None:
+            print("warning: source.dedupe is of `playrelay stream`; this job does not heed it", file=sys.stderr)
         standard = options.view_as(StandardOptions)
         standard.streaming = True
         options.view_as(SetupOptions).save_main_session = False

@@ -37,6 +37,9 @@ FAILED = "failed"
 HELD_RECORDS = 4_000
 """Records after which a destination's items are passed on."""
 
+CARRIED_BYTES = 8 << 20
+"""Bytes of records that travel with their items after which these are passed on: runners take no large elements."""
+
 
 def tag(destination: str) -> str:
     """Tag of the output with a destination's items."""
@@ -206,6 +209,7 @@ class MapRecordsFn(beam.DoFn):
         """Begins with nothing held."""
         self._of = ""
         self._originals: dict[int, RawRecord] | None = {} if self.carry else None
+        self._carried = 0
         for held in self._held:
             held.clear()
             held.originals = self._originals
@@ -230,6 +234,7 @@ class MapRecordsFn(beam.DoFn):
         if self._originals is not None:
             for index, raw in enumerate(raw_records(chunk)):
                 self._originals[record_ref(chunk.position, index)] = raw
+            self._carried += len(chunk.payload)
         for held in self._held:
             held.mapper.map_chunk(decoded.records, raws, refs, held.shards, held.counts, attributes)
             held.pack()
@@ -239,7 +244,7 @@ class MapRecordsFn(beam.DoFn):
                 held.counts.filtered[DUPLICATE] = held.counts.filtered.get(DUPLICATE, 0) + duplicates
         self._progress.records += read
         self._progress.bytes += len(chunk.payload)
-        yield from self._pass_on(HELD_RECORDS)
+        yield from self._pass_on(HELD_RECORDS if self._carried < CARRIED_BYTES else 0)
 
     def _pass_on(self, least: int) -> Iterator[beam.pvalue.TaggedOutput]:
         for held in self._held:
@@ -249,6 +254,7 @@ class MapRecordsFn(beam.DoFn):
                     yield beam.pvalue.TaggedOutput(output, stamped)
         if self._originals and not any(held.counts.records or held.undecodable for held in self._held):
             self._originals.clear()
+            self._carried = 0
 
     def finish_bundle(self) -> Iterator[beam.pvalue.TaggedOutput]:
         """Passes on what is held."""

@@ -64,6 +64,12 @@ NOT_RUN = {
     ("docs/design.md", "files ─ read "): "a picture",
     ("docs/relay-file.md", "your record  --"): "a picture",
     ("docs/relay-file.md", "# yaml-language-server"): "a comment for editors",
+    ("docs/unbounded.md", "messages ─ read "): "a picture",
+    (
+        "docs/unbounded.md",
+        "python -m pipelines.stream",
+    ): "it needs Google Cloud; tests/unbounded/test_job_graph.py makes the job",
+    ("docs/unbounded.md", "image=europe-docker"): "it needs Google Cloud and Docker; tests/unbounded/test_templates.py",
     ("docs/relay-file.md", "relay.yaml:1:18"): "the errors of the block before it, which are compared with it",
 }
 """(page, how the block begins) -> why it is not run."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from deliveries import START_MS, VENDORS, arrived, at, check_order, item, shard_of, some_items, traffic
-from streams import Stream, by_request
+from unbounded_streams import Stream, by_request
 
 from sandbox.server import Running
 from transforms.deliver import waiting

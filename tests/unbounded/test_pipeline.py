@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +18,18 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 from apache_beam.transforms.window import TimestampedValue
 from apache_beam.utils.timestamp import Timestamp
-from streams import SUBSCRIPTION, Script
+from unbounded_streams import SUBSCRIPTION, Script
 
 from pipelines import stream
 from pipelines.plan import Plan, make_plan
 from pipelines.relay_file import load
 from sandbox.credentials import RELAY_FILE
 from sandbox.server import Running
+from transforms.carried import size_of
 from transforms.deliver.visit import Patience
+from transforms.elements import Chunk
+from transforms.map_records import MapRecordsFn
+from transforms.sources.messages import MESSAGES, Message, pack_messages
 from transforms.sources.subscription import GatherFn
 from transforms.vendors import slugs
 
@@ -162,3 +167,19 @@ def test_a_vendor_that_is_down_stalls_no_other(sandbox: Running, tmp_path: Path)
     assert sandbox.received()["violations"] == []
     for slug in VENDORS:
         assert sandbox.received(vendor=slug)["vendors"][slug]["overlaps"] == 0
+
+
+def test_large_records_travel_in_elements_that_runners_take(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "http://127.0.0.1:9", ["teak"])
+    step = MapRecordsFn(plan.source, plan.destinations, plan.selection, "large", carry=True)
+    step.setup()
+    step.start_bundle()
+    made: list[Any] = []
+    for number in range(60):
+        event = {**json.loads(EVENTS[number]), "params": {"text": random.Random(number).randbytes(250_000).hex()}}
+        message = Message(json.dumps(event).encode(), {}, f"m{number}")
+        made += step.process(Chunk(SUBSCRIPTION, number, 0, MESSAGES, pack_messages([message])))
+    made += list(step.finish_bundle())
+    packed = [getattr(one.value, "value", one.value)[1] for one in made if one.tag == "to-teak"]
+    assert sum(size_of(data).items for data in packed) == 60
+    assert max(map(len, packed)) < 10 << 20
