@@ -54,7 +54,7 @@ class PostFn(beam.DoFn):
     def process(self, batch: tuple[int, Iterable[dict[str, Any]]]) -> None:
         """Sends one batch."""
         body = {"game_id": "teak-app", "secret_key": "k-teak", "events": list(batch[1])}
-        self.curl.setopt(pycurl.POSTFIELDS, json.dumps(body))
+        self.curl.setopt(pycurl.POSTFIELDS, json.dumps(body, separators=(",", ":")))
         self.curl.perform()
         if self.curl.getinfo(pycurl.RESPONSE_CODE) != 200:
             raise RuntimeError(f"HTTP {self.curl.getinfo(pycurl.RESPONSE_CODE)}")
