@@ -73,7 +73,11 @@ class Run:
             if park:
                 parking.put(self.id, to.name, parking.Parking(functools.partial(self._parked, to.name)))
         self.progress = progress.progress(self.id)
-        self.spool: spool.Spool
+        letters = None
+        if dead_letters is not None:
+            letters = DeadLetterWriter(dead_letters, plan.vendors, plan.versions, plan.layout)
+        share = max(SMALLEST_SEGMENT, SEGMENT_BYTES // max(1, len(plan.destinations)))
+        self.spool = spool.open_spool(self.id, share, ledger, letters)
         self.slices = self.undecodable = 0
         self._seen: dedupe.Seen | None = None
         self._errors: list[BaseException] = []
@@ -109,12 +113,9 @@ class Run:
 
     def __enter__(self) -> Run:
         """Starts delivering: first what waits from an earlier run."""
-        folder = self.ledger.folder if self.ledger else tempfile.mkdtemp(prefix="playrelay-")
-        share = max(SMALLEST_SEGMENT, SEGMENT_BYTES // max(1, len(self.plan.destinations)))
-        plan, letters = self.plan, None
-        if self.dead_letters is not None:
-            letters = DeadLetterWriter(self.dead_letters, plan.vendors, plan.versions, plan.layout)
-        self.spool = spool.open_spool(self.id, folder, share, self.ledger, letters)
+        plan = self.plan
+        if self.ledger is None:
+            self.spool.folder = tempfile.mkdtemp(prefix="playrelay-")
         if plan.source.dedupe is not None:
             within_s = plan.source.dedupe.within_s
             seen = (
@@ -141,7 +142,7 @@ class Run:
                 raise self._errors[0]
             self.report = self._report()
         finally:
-            if self.ledger is None:
+            if self.spool.folder:
                 shutil.rmtree(self.spool.folder, ignore_errors=True)
             if self._seen is not None:
                 self._seen.close()

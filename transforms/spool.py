@@ -39,9 +39,14 @@ class Spool:
     """The segments of one run, by destination."""
 
     def __init__(
-        self, folder: str, segment_bytes: int, ledger: Ledger | None = None, letters: DeadLetterWriter | None = None
+        self,
+        segment_bytes: int,
+        ledger: Ledger | None = None,
+        letters: DeadLetterWriter | None = None,
+        folder: str = "",
     ) -> None:
         self.folder = folder
+        """Where segments are kept without a ledger, which has a folder of its own."""
         self.segment_bytes = segment_bytes
         """Bytes of packed items a segment, and what delivering holds in memory at a time."""
         self.ledger = ledger
@@ -175,13 +180,13 @@ _spools: dict[str, Spool] = {}
 
 def open_spool(
     run: str,
-    folder: str,
     segment_bytes: int,
     ledger: Ledger | None = None,
     letters: DeadLetterWriter | None = None,
+    folder: str = "",
 ) -> Spool:
     """Makes the spool of a run in this process; WriteSegmentsFn finds it by the run."""
-    _spools[run] = Spool(folder, segment_bytes, ledger, letters)
+    _spools[run] = Spool(segment_bytes, ledger, letters, folder)
     return _spools[run]
 
 

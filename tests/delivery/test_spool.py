@@ -33,7 +33,7 @@ HEAD = Head(["event"], ["teak/event"], SHARDS)
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[str]:
     name = uuid.uuid4().hex
-    spool.open_spool(name, str(tmp_path), 1000)
+    spool.open_spool(name, 1000, folder=str(tmp_path))
     yield name
     spool.forget(name)
 
@@ -162,7 +162,7 @@ def named(name: str, size: int) -> Segment:
 
 
 def test_segments_are_handed_over_while_more_are_written(tmp_path: Path) -> None:
-    opened = Spool(str(tmp_path), 2)
+    opened = Spool(2)
     got: list[list[str]] = []
 
     def read() -> None:
@@ -183,7 +183,7 @@ def test_segments_are_handed_over_while_more_are_written(tmp_path: Path) -> None
 
 def test_writing_waits_while_too_much_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "MAX_WAITING", 100)
-    opened = Spool(str(tmp_path), 10)
+    opened = Spool(10)
     for name in ("first", "second"):
         (tmp_path / name).write_bytes(b"")
     first = named(str(tmp_path / "first"), 90)
