@@ -112,8 +112,8 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def show_report(report: Report, dead_letters: str | None) -> None:
-    """The table that accounts for each record."""
+def show_report(report: Report, dead_letters: str | None, state: str | None = None) -> None:
+    """The table that accounts for each record. state: folder where what is undelivered waits."""
     line(f"{report.read:,} records read in {report.seconds:.1f} s")
     console = console_of(sys.stdout)
     for table in _figures(report.totals, console):
@@ -124,7 +124,10 @@ def show_report(report: Report, dead_letters: str | None) -> None:
         line(f"{name} stopped: {one_line(reason)}")
     sums = "the sums add up: read = filtered + delivered + rejected + undelivered for every destination"
     line(sums if report.balanced else "THE SUMS DO NOT ADD UP: records were lost or counted twice")
-    if any(total.rejected or total.undelivered for total in report.totals.values()):
+    waiting = sum(total.undelivered for total in report.totals.values())
+    if state is not None and waiting:
+        line(f"what is undelivered waits in {state}: the same command sends it")
+    if any(total.rejected for total in report.totals.values()) or (waiting and state is None):
         kept = "nowhere; to keep what is not delivered, name a folder with --dead-letters"
         line(f"dead letters: {dead_letters or kept}")
 

@@ -262,8 +262,17 @@ class Run:
                 tally, records = collected(self.id).of(name)
                 totals[name] = Totals(tally, records.rejected(), records.undelivered())
         read = max(reads.values() if reads else (total.tally.records for total in totals.values()), default=0)
-        stopped = {name: parking.words(name, one.halt) for name, one in self.gates.items() if one.halt is not None}
+        stopped = {
+            name: parking.words(name, halt)
+            for name in names
+            if (halt := self._halt(name)) is not None and (halt is not INTERRUPTED or totals[name].undelivered)
+        }
         return Report(totals, read, time.monotonic() - self.started, stopped, reads)
+
+    def _halt(self, name: str) -> gate.Halt | None:
+        """Why a destination takes nothing, or nothing more was sent to it."""
+        parked = parking.of(self.id, name)
+        return (parked and parked.halt) or self.gates[name].halt
 
 
 def _join(threads: Sequence[threading.Thread], interrupt: Callable[[], None]) -> None:

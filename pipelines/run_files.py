@@ -62,7 +62,7 @@ def run_files(
             ledger.end(complete=not job.interrupted)
     write_report(result, report)
     if not quiet:
-        display.show_report(result, dead_letters)
+        display.show_report(result, dead_letters, state)
     code = result.exit_code(max_rejected)
     if job.interrupted and not quiet:
         display.show_notes(["interrupted: input that was not read is in no figure above"])

@@ -340,5 +340,5 @@ def run_stream(
         ledger.end(complete=True)
     write_report(result, report)
     if not quiet:
-        display.show_report(result, dead_letters)
+        display.show_report(result, dead_letters, state)
     return DONE if result.balanced else NOT_BALANCED

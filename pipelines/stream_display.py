@@ -48,7 +48,8 @@ class _View:
         state = (
             f"holding: {one_line(now.holding, 80)}" if now.holding else f"{now.unacknowledged:,} unacknowledged{lag}"
         )
-        grid.add_row(Text(f"{now.records:,} records"), Text(f"{self._rate:,.0f}/s"), Text(duration(now.seconds)))
+        bad = f", {now.undecodable:,} undecodable" if now.undecodable else ""
+        grid.add_row(Text(f"{now.records:,} records{bad}"), Text(f"{self._rate:,.0f}/s"), Text(duration(now.seconds)))
         grid.add_row(Text(state), Text(f"{now.slices:,} slices"), Text(f"{now.errors:,} errors" if now.errors else ""))
         for to in now.destinations:
             words = f"{to.delivered:,} items delivered"
