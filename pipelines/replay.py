@@ -140,7 +140,7 @@ def replay(
                         _send(job, ledger, place, group, own[at : at + SLICE_LETTERS], as_mapped)
                         source.mark(own[at : at + SLICE_LETTERS])
                 source.done(letters)
-        ledger.acknowledged((), time.time() - FORGET_S)
+        ledger.forget(ledger.acknowledged_before(time.time() - FORGET_S))
         ledger.end(complete=not job.interrupted)
         write_report(job.report, report)
         if not quiet:
@@ -163,7 +163,7 @@ def _send(job: Run, ledger: Ledger, place: str, group: _Group, letters: Sequence
     ids = [_key(letter) for letter in letters]
     destinations = (group.destination,)
     job.map(Slice(Read([path], split=False), destinations, messages=ids, number=number, model=group.model, step=step))
-    ledger.acknowledged([number], 0.0)
+    ledger.acknowledged([number])
 
 
 def _sort(

@@ -116,10 +116,11 @@ def rarely_collecting() -> Iterator[None]:
 
 @contextlib.contextmanager
 def stopped_by_signals(interrupt: Callable[[], None]) -> Iterator[None]:
-    """SIGINT and SIGTERM end the work in order, with its report; a second one ends the process."""
+    """SIGINT and SIGTERM end the work in order, with its report; a second one ends the process at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, before[signal.Signals(number)])
+        for one in before:
+            signal.signal(one, signal.SIG_DFL)  # not Python's own, which would wait for what is on its way
         interrupt()
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

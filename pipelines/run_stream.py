@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import GoogleAuthError
 
 from pipelines import display, logs, outputs
 from pipelines.local import Run
@@ -46,6 +47,9 @@ vendor neither holds up acknowledgements nor lets leases pile up."""
 REMEMBER_S = 120.0
 """Seconds for which acknowledged messages are known by their ids, as Pub/Sub may give them once more."""
 
+REMEMBER_KILLED_S = 660.0
+"""The same for messages that a process before this one did not acknowledge: a subscription's deadline may be 10 minutes."""
+
 SWITCH_S = 0.0005
 """Seconds after which a thread that computes lets others go on: pulling waits for it after every answer."""
 
@@ -53,7 +57,7 @@ TELL_S = 30.0
 """Seconds between the lines that tell how it goes, in the log."""
 
 FORGET_S = 10.0
-"""Seconds between the forgettings."""
+"""Seconds between the looks at what may be forgotten."""
 
 ACKNOWLEDGE_S = 0.05
 """Seconds between the looks at what may be acknowledged."""
@@ -94,18 +98,23 @@ class Stream:
         self._lock = threading.Lock()
         self._done = threading.Event()
         """Nothing more is acknowledged."""
-        self._forget_at = 0.0
+        self._forget_at: dict[int, float] = {}
+        """Slice -> when its messages are forgotten, in seconds of time.monotonic(): the wall clock may jump."""
+        self._look_at = 0.0
         self._told_at = time.monotonic()
         self._errors: list[BaseException] = []
 
     def run(self) -> Report:
         """Relays until `stopping` is set. Raises what ended it otherwise."""
         for number, acknowledged, ids in self._ledger.messages():
+            now = time.monotonic()
             self._ids[number] = ids
             self._slices.update(dict.fromkeys(ids, number))
+            self._forget_at[number] = now + REMEMBER_S
             if not acknowledged:
+                self._forget_at[number] = now + REMEMBER_KILLED_S
                 self._pending[number] = _Pending()
-                self._pending[number].durable_since = time.monotonic()
+                self._pending[number].durable_since = now
         acknowledging = threading.Thread(target=self._acknowledge_on, name="acknowledge", daemon=True)
         try:
             with self.job as job:
@@ -263,24 +272,37 @@ class Stream:
             }
             for number in chosen:
                 del self._pending[number]
-        if not chosen and now < self._forget_at:
-            return
+        if chosen and self._told(chosen):
+            self._ledger.acknowledged(chosen)
+            for number in chosen:
+                self._forget_at[number] = max(self._forget_at.get(number, 0.0), now + REMEMBER_S)
+        if now >= self._look_at:
+            self._look_at = now + FORGET_S
+            self._forget([number for number, at in self._forget_at.items() if at <= now])
+
+    def _told(self, chosen: Mapping[int, _Pending]) -> bool:
+        """Acknowledges; what Pub/Sub cannot be told is pending again."""
         try:
             self._puller.acknowledge([one for pending in chosen.values() for one in pending.pulled])
-        except GoogleAPICallError as error:
+        except (GoogleAPICallError, GoogleAuthError) as error:
             self._puller.errors += 1
             _log.warning("%s: not acknowledged, tried again: %s", self._puller.subscription, error)
             with self._lock:
                 for number, one in chosen.items():
-                    newer = self._pending.setdefault(number, one)
-                    if newer is not one:
-                        newer.pulled += one.pulled
+                    pending = self._pending.setdefault(number, one)
+                    if pending is not one:  # some of its messages came again meanwhile
+                        pending.pulled += one.pulled
             self._done.wait(1.0)
+            return False
+        return True
+
+    def _forget(self, slices: Sequence[int]) -> None:
+        if not slices:
             return
-        forgotten = self._ledger.acknowledged(chosen, time.time() - REMEMBER_S)
-        self._forget_at = now + FORGET_S
+        self._ledger.forget(slices)
         with self._lock:
-            for number in forgotten:
+            for number in slices:
+                del self._forget_at[number]
                 for own in self._ids.pop(number, ()):
                     self._slices.pop(own, None)
 

@@ -253,15 +253,22 @@ class Ledger(LedgerReader):
 
     # Messages ----------------------------------------------------------------------------------
 
-    def acknowledged(self, slices: Iterable[int], forget_before: float) -> list[int]:
-        """Pub/Sub is told that the messages of these slices are done with. Forgets the ids of those for which that was
-        before a Unix time: Pub/Sub may still give a message again for a while. Returns the numbers of the forgotten."""
+    def acknowledged(self, slices: Iterable[int]) -> None:
+        """Pub/Sub is told that the messages of these slices are done with. It may give them again for a while, so their
+        ids are remembered until they are forgotten."""
         with self.transaction() as db:
             db.executemany("UPDATE slices SET acknowledged_at = ? WHERE id = ?", [(time.time(), one) for one in slices])
-            old = [row[0] for row in db.execute("SELECT id FROM slices WHERE acknowledged_at < ?", (forget_before,))]
-            db.executemany("UPDATE slices SET messages = x'' WHERE id = ?", [(one,) for one in old])
-            self._finish(db, old)
-        return old
+
+    def acknowledged_before(self, at: float) -> list[int]:
+        """The slices that were acknowledged before a Unix time."""
+        return [row[0] for row in self._rows("SELECT id FROM slices WHERE acknowledged_at < ?", at)]
+
+    def forget(self, slices: Iterable[int]) -> None:
+        """Forgets the ids of the messages of these slices."""
+        numbers = list(slices)
+        with self.transaction() as db:
+            db.executemany("UPDATE slices SET messages = x'' WHERE id = ?", [(one,) for one in numbers])
+            self._finish(db, numbers)
 
     # Files -------------------------------------------------------------------------------------
 

@@ -47,6 +47,12 @@ RENEW_S: Final = 6.0
 """Seconds between the renewals of leases."""
 
 CALL_S: Final = 30.0
+"""Seconds that a pull waits."""
+
+TELL_S: Final = 5.0
+STOPPED_TELL_S: Final = 1.0
+"""Seconds that Pub/Sub has to take what it is told: acknowledgements and leases; less when all is to end."""
+
 LONGEST_PAUSE_S: Final = 30.0
 
 _log = logging.getLogger(__name__)
@@ -209,10 +215,14 @@ class Puller:
         """Tells Pub/Sub that these are done with. GoogleAPICallError when it cannot be told; they stay leased then."""
         for ids in _pieces([ack_id for one in pulled for ack_id in one.ack_ids]):
             self._client.acknowledge(
-                request={"subscription": self.subscription, "ack_ids": ids}, timeout=CALL_S, retry=None
+                request={"subscription": self.subscription, "ack_ids": ids}, timeout=self._tell_s, retry=None
             )
         for one in pulled:
             self._forget(one)
+
+    @property
+    def _tell_s(self) -> float:
+        return STOPPED_TELL_S if self._stopping.is_set() else TELL_S
 
     # In threads of their own -------------------------------------------------------------------
 
@@ -306,13 +316,15 @@ class Puller:
             try:
                 self._client.modify_ack_deadline(
                     request={"subscription": self.subscription, "ack_ids": ids, "ack_deadline_seconds": seconds},
-                    timeout=CALL_S,
+                    timeout=self._tell_s,
                     retry=None,
                 )
             except (GoogleAPICallError, GoogleAuthError) as error:
                 # They come again, and are known by their ids.
                 self.errors += 1
                 _log.warning("%s: leases were not renewed: %s", self.subscription, error)
+                if self._stopping.is_set():
+                    return
 
 
 def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -79,7 +79,8 @@ def test_a_slice_of_which_nothing_is_to_be_sent_leaves_nothing_behind(ledger: Le
     tally = Tally(records=2, filtered={"no model": 2})
     ledger.mapped(number, 2, {name: _mapped(tally) for name in TARGETS}, messages=[11, 12])
     assert files(ledger) == []
-    ledger.acknowledged([number], time.time() + 1)
+    ledger.acknowledged([number])
+    ledger.forget([number])
     assert rows(ledger, "slices") == 0
 
 
@@ -122,9 +123,11 @@ def test_messages_are_remembered_until_they_are_forgotten(ledger: Ledger) -> Non
         (number, False, ids),
         (other, False, [8]),
     ]
-    assert ledger.acknowledged([number], time.time() - 60) == []
+    ledger.acknowledged([number])
+    assert ledger.acknowledged_before(time.time() - 60) == []
     assert [(one, done) for one, done, _ in ledger.messages()] == [(number, True), (other, False)]
-    assert ledger.acknowledged([], time.time() + 60) == [number]
+    assert ledger.acknowledged_before(time.time() + 60) == [number]
+    ledger.forget([number])
     assert [one for one, _, _ in ledger.messages()] == [other]
     # What waits of the forgotten slice waits on.
     assert {one.slice for one in ledger.waiting("teak")} == {number, other}
@@ -135,7 +138,8 @@ def test_delivered_slices_are_remembered_too(ledger: Ledger) -> None:
     for name in TARGETS:
         deliver_all(ledger, name)
     assert [(one, done, list(own)) for one, done, own in ledger.messages()] == [(number, False, [5])]
-    assert ledger.acknowledged([number], time.time() + 60) == [number]
+    ledger.acknowledged([number])
+    ledger.forget([number])
     assert rows(ledger, "slices") == 0
 
 
