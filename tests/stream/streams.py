@@ -208,6 +208,13 @@ def _prelude(altered: Mapping[str, float], clock: Path | None) -> str:
     return "\n".join([*lines, "from pipelines.cli import run_main", "run_main()"])
 
 
+def set_clock(clock: Path, seconds: float) -> None:
+    """Sets the file of Command's `clock`."""
+    new = clock.with_name(f"{clock.name}.new")
+    new.write_text(f"{seconds}")
+    new.replace(clock)
+
+
 class Relay:
     """A folder with a relay file, state, dead letters and report, and the commands that work with it."""
 

@@ -1,0 +1,71 @@
+"""A stream from a subscription of its own on the Pub/Sub emulator, as tests and soaks start it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from emulator import Emulator
+from streams import VENDORS, Command, Elsewhere, Relay, check_arrived, until
+
+SHARDS = 4
+QUICK = {"pipelines.run_stream.DEFAULT_AGE_S": 0.1}
+
+
+def to(*slugs: str, **more: Any) -> dict[str, Any]:
+    """Destinations that give up soon, in small requests."""
+    common = {"shards": SHARDS, "rate": "unlimited", "retry": {"for": "300ms"}, **more}
+    small = {"batch": {"items": 20}}
+    return {slug: {**common, **({} if slug in ("traitly", "swrve") else small)} for slug in slugs or VENDORS}
+
+
+class Streamed(Relay):
+    """A relay from a subscription of its own."""
+
+    def __init__(
+        self, folder: Path, sandbox: Elsewhere, emulator: Emulator, to: Any, source: Mapping[str, Any] = {}
+    ) -> None:
+        super().__init__(folder, sandbox, to, source)
+        self.emulator = emulator
+        self.topic, self.subscription = emulator.make()
+
+    def start(self, *arguments: object, altered: Mapping[str, float] = {}, **more: Any) -> Command:
+        """Starts the stream."""
+        everything = {**self.emulator.environment, **more}
+        return self.command(
+            "stream", "--subscription", self.subscription, *arguments, altered={**QUICK, **altered}, **everything
+        )
+
+    def publish(self, messages: Iterable[bytes]) -> None:
+        self.emulator.publish(self.topic, messages)
+
+    def wait(self, command: Command, slugs: Sequence[str], items: int, seconds: float = 40.0) -> None:
+        """Waits until these vendors took so many items."""
+
+        def done() -> bool:
+            assert command.running, command.output
+            return all(self.sandbox.accepted(slug) >= items for slug in slugs)
+
+        until(done, seconds)
+
+    def left(self) -> list[Any]:
+        """Messages that are not acknowledged; what a process had comes again at once."""
+        return self.emulator.left(self.subscription)
+
+    def snapshot(self) -> str:
+        """What is not acknowledged now, to be given once more by `give_again`."""
+        name = f"projects/{self.emulator.project}/snapshots/{self.subscription.rpartition('/')[2]}"
+        self.emulator.subscriber.create_snapshot(name=name, subscription=self.subscription)
+        return name
+
+    def give_again(self, snapshot: str) -> None:
+        """Pub/Sub gives messages that were acknowledged once more."""
+        self.emulator.subscriber.seek(request={"subscription": self.subscription, "snapshot": snapshot})
+
+    def check(self, count: int, slugs: Sequence[str] = VENDORS, **more: Any) -> None:
+        """Everything is acknowledged, accounted for, and at the vendors, after a stop in order."""
+        assert self.left() == []
+        self.check_report(count)
+        for slug in slugs:
+            check_arrived(self.sandbox, slug, range(count), **more)
