@@ -48,7 +48,8 @@ REMEMBER_S = 120.0
 """Seconds for which acknowledged messages are known by their ids, as Pub/Sub may give them once more."""
 
 REMEMBER_KILLED_S = 660.0
-"""The same for messages that a process before this one did not acknowledge: a subscription's deadline may be 10 minutes."""
+"""The same for messages of a process before this one, which may have been killed: a subscription's deadline may be 10
+minutes."""
 
 SWITCH_S = 0.0005
 """Seconds after which a thread that computes lets others go on: pulling waits for it after every answer."""
@@ -110,9 +111,8 @@ class Stream:
             now = time.monotonic()
             self._ids[number] = ids
             self._slices.update(dict.fromkeys(ids, number))
-            self._forget_at[number] = now + REMEMBER_S
+            self._forget_at[number] = now + REMEMBER_KILLED_S
             if not acknowledged:
-                self._forget_at[number] = now + REMEMBER_KILLED_S
                 self._pending[number] = _Pending()
                 self._pending[number].durable_since = now
         acknowledging = threading.Thread(target=self._acknowledge_on, name="acknowledge", daemon=True)
