@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from transforms.dead_letter import Failed
+from transforms.disk import naming
 from transforms.elements import Item, Origin
 from transforms.pack import SourcedItem
 
@@ -95,6 +96,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._files: dict[int, int] = {}
+        self._paths: dict[int, str] = {}
         self._own: dict[int, Mapping[int, int]] = {}
         self._held: dict[int, list[bytes]] = {}
 
@@ -107,6 +109,7 @@ class Journal:
         for number, path in segments.items():
             file = os.open(journal_of(path), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             self._files[number] = file
+            self._paths[number] = journal_of(path)
             if size := os.fstat(file).st_size:
                 # What a kill cut off must not stand before what comes now.
                 os.ftruncate(file, sum(len(entry) + _HEAD.size for *_, entry in _entries(os.pread(file, size, 0))))
@@ -115,6 +118,7 @@ class Journal:
         """Lets go of all segments."""
         self._held.clear()
         self._own.clear()
+        self._paths.clear()
         while self._files:
             os.close(self._files.popitem()[1])
 
@@ -152,8 +156,9 @@ class Journal:
             return
         for number, entries in self._held.items():
             data = b"".join(entries)
-            while data:
-                data = data[os.write(self._files[number], data) :]
+            with naming(self._paths[number]):
+                while data:
+                    data = data[os.write(self._files[number], data) :]
         self._held.clear()
 
 

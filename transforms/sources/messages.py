@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from transforms.disk import naming
 from transforms.elements import Chunk
 from transforms.sources.files import Corrupt, Stream
 from transforms.sources.lines import BLOCK
@@ -204,7 +205,7 @@ def write_messages(path: str, name: str, messages: Iterable[Message]) -> int:
     """
     partial = f"{path}.partial"
     try:
-        with open(partial, "wb") as file:
+        with naming(path), open(partial, "wb") as file:
             encoded = name.encode()
             file.write(MAGIC + _NAME.pack(len(encoded)) + encoded)
             for group in blocks(messages):
