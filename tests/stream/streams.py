@@ -19,7 +19,7 @@ from commands import ENVIRONMENT, ROOT
 
 from sandbox.credentials import RELAY_FILE
 from sandbox.server import Running
-from transforms.ledger_reader import read_ledger
+from transforms.ledger_reader import StateError, read_ledger
 from transforms.vendors import slugs
 
 VENDORS = slugs()
@@ -275,10 +275,13 @@ class Relay:
             return sum(one.items for one in ledger.waiting(name))
 
     def parked(self, name: str) -> str | None:
-        """Why a destination is parked, None when it is not."""
-        with contextlib.closing(read_ledger(str(self.state))) as ledger:
-            (kept,) = (one for one in ledger.destinations() if one.name == name)
-        return kept.reason if kept.parked_since is not None else None
+        """Why a destination is parked, None when it is not (or nothing was kept yet)."""
+        try:
+            with contextlib.closing(read_ledger(str(self.state))) as ledger:
+                reasons = [one.reason for one in ledger.destinations() if one.name == name and one.parked_since]
+        except StateError:
+            return None
+        return reasons[0] if reasons else None
 
     def check_report(self, read: int, report: Mapping[str, Any] | None = None) -> None:
         """The sums of the report are exact: every record read has one outcome at each destination."""
