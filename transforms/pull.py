@@ -49,6 +49,8 @@ RENEW_S: Final = 6.0
 CALL_S: Final = 30.0
 """Seconds that a pull waits."""
 
+LOOK_S: Final = 0.5
+
 TELL_S: Final = 5.0
 STOPPED_TELL_S: Final = 1.0
 """Seconds that Pub/Sub has to take what it is told: acknowledgements and leases; less when all is to end."""
@@ -169,8 +171,9 @@ class Puller:
         return None if at is None else time.monotonic() - at
 
     def take(self, age_s: float, most: int, most_bytes: int, until: float) -> list[Pulled]:
-        """Waits for messages until a time of time.monotonic(); then until the oldest is `age_s` old, or there are `most`
-        messages or bytes of them. Empty when nothing came."""
+        """Waits for messages until a time of time.monotonic(), and until the oldest is `age_s` old or there are `most`
+        messages or bytes of them. Empty when nothing came by then, or what came does not get as old within LOOK_S more:
+        the caller may have something else to see to, and asks again."""
         with self._changed:
             self._wanted, self._wanted_bytes = most, most_bytes
             while not self._stopping.is_set():
@@ -178,7 +181,10 @@ class Puller:
                 if self._buffer:
                     if self._count >= most or self._bytes >= most_bytes or now >= self._buffer[0].at + age_s:
                         return self._cut(most, most_bytes)
-                    self._changed.wait(self._buffer[0].at + age_s - now)
+                    ready = self._buffer[0].at + age_s
+                    if now >= until + LOOK_S:
+                        break
+                    self._changed.wait(min(ready, until + LOOK_S) - now)
                 elif now >= until:
                     break
                 else:
