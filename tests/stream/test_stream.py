@@ -136,13 +136,18 @@ def test_kills_lose_nothing(tmp_path: Path, sandbox: Elsewhere, emulator: Emulat
         assert relay.report["destinations"][slug]["delivered"] == count
 
 
-def test_messages_come_again_by_themselves_after_a_kill(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+def test_messages_in_memory(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    """Those that wait for their age are given back by a stop, and come again by themselves after a kill."""
     relay = Streamed(tmp_path, sandbox, emulator, to("teak"))
     altered = {"pipelines.run_stream.DEFAULT_AGE_S": 3600.0, "pipelines.run_stream.TELL_S": 0.1}
-    with relay.start("--log-format", "json", altered=altered) as command:
-        relay.publish(events(300))
-        until(lambda: told(command)[-1]["unacknowledged"] == 300)
-        command.kill()  # with all messages in memory
+    relay.publish(events(300))
+    for stopped in (True, False):
+        with relay.start("--log-format", "json", altered=altered) as command:
+            until(lambda command=command: told(command)[-1]["unacknowledged"] == 300)
+            if stopped:
+                assert command.stop() < 5
+            else:
+                command.kill()
     with relay.start() as command:
         relay.wait(command, ("teak",), 300)
         command.stop()
