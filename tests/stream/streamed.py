@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from emulator import Emulator
 from streams import VENDORS, Command, Elsewhere, Relay, check_arrived, until
 
 SHARDS = 4
-QUICK = {"pipelines.run_stream.DEFAULT_AGE_S": 0.1}
+QUICK = {"pipelines.run_stream.DEFAULT_AGE_S": 0.1, "pipelines.run_stream.TELL_S": 0.1}
 
 
 def to(*slugs: str, **more: Any) -> dict[str, Any]:
@@ -18,6 +19,12 @@ def to(*slugs: str, **more: Any) -> dict[str, Any]:
     common = {"shards": SHARDS, "rate": "unlimited", "retry": {"for": "300ms"}, **more}
     small = {"batch": {"items": 20}}
     return {slug: {**common, **({} if slug in ("traitly", "swrve") else small)} for slug in slugs or VENDORS}
+
+
+def told(command: Command) -> list[dict[str, Any]]:
+    """What the log of a stream told of how it goes."""
+    lines = [json.loads(line) for line in command.output.splitlines() if line.startswith("{")]
+    return [line["fields"] for line in lines if line["message"] == "relaying"]
 
 
 class Streamed(Relay):
@@ -34,8 +41,9 @@ class Streamed(Relay):
         """Starts the stream."""
         everything = {**self.emulator.environment, **more}
         return self.command(
-            "stream", "--subscription", self.subscription, *arguments, altered={**QUICK, **altered}, **everything
-        )
+            "stream", "--subscription", self.subscription, "--log-format", "json", *arguments,
+            altered={**QUICK, **altered}, **everything,
+        )  # fmt: skip
 
     def publish(self, messages: Iterable[bytes]) -> None:
         self.emulator.publish(self.topic, messages)
@@ -48,6 +56,16 @@ class Streamed(Relay):
             return all(self.sandbox.accepted(slug) >= items for slug in slugs)
 
         until(done, seconds)
+
+    def settle(self, command: Command) -> None:
+        """Waits until the process has nothing that is not acknowledged, and gets nothing more."""
+        before = len(told(command))
+
+        def settled() -> bool:
+            lines = told(command)[before:]
+            return len(lines) >= 3 and not any(line["unacknowledged"] for line in lines[-3:])
+
+        until(settled)
 
     def left(self) -> list[Any]:
         """Messages that are not acknowledged; what a process had comes again at once."""
