@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ QUICK = {"pipelines.run_stream.DEFAULT_AGE_S": 0.1, "pipelines.run_stream.TELL_S
 
 def to(*slugs: str, **more: Any) -> dict[str, Any]:
     """Destinations that give up soon, in small requests."""
-    common = {"shards": SHARDS, "rate": "unlimited", "retry": {"for": "300ms"}, **more}
-    small = {"batch": {"items": 20}}
-    return {slug: {**common, **({} if slug in ("traitly", "swrve") else small)} for slug in slugs or VENDORS}
+    own: dict[str, dict[str, Any]] = {slug: {"rate": "unlimited"} for slug in VENDORS if slug != "teak"}
+    for slug in ("12traits", "parcelvoy", "teak"):
+        own.setdefault(slug, {})["batch"] = {"items": 20, "age": "100ms"}
+    return {slug: {"shards": SHARDS, "retry": {"for": "300ms"}, **own[slug], **more} for slug in slugs or VENDORS}
 
 
 def told(command: Command) -> list[dict[str, Any]]:
@@ -69,6 +71,7 @@ class Streamed(Relay):
 
     def left(self) -> list[Any]:
         """Messages that are not acknowledged; what a process had comes again at once."""
+        time.sleep(2.1)  # so long the emulator gives messages to a pull of a process that is gone
         return self.emulator.left(self.subscription)
 
     def snapshot(self) -> str:

@@ -56,7 +56,7 @@ def events(count: int, start: int = 0, users: int = 20) -> list[bytes]:
     return [event(start + number, users) for number in range(count)]
 
 
-def until(holds: Callable[[], Any], seconds: float = 60.0, every: float = 0.05) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 20.0, every: float = 0.05) -> Any:
     """Waits until something holds, and returns it; an AssertionError when it does not in time."""
     end = time.monotonic() + seconds
     while True:
