@@ -263,23 +263,21 @@ def test_a_slow_vendor_does_not_hold_acknowledgements(tmp_path: Path, sandbox: E
 
 
 def test_pulling_holds_while_too_much_waits(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
-    destinations = {**to("parcelvoy", park={"max": "1MB"}), **to("traitly")}
-    relay = Streamed(tmp_path, sandbox, emulator, destinations)
-    pad = "x" * 4000
-    padded = [event(number, event_data={"level": number, "pad": pad}) for number in range(1200)]
+    names = ("parcelvoy", "swrve")
+    relay = Streamed(tmp_path, sandbox, emulator, {**to("parcelvoy", park={"max": "1MB"}), **to("swrve")})
     sandbox.fault(vendor="parcelvoy", status=503, next=None)
     with relay.start() as command:
-        relay.publish(padded[:400])
+        relay.publish(events(9000))
         until(lambda: "nothing is pulled: parcelvoy has" in command.output)
         assert "the most that `park: max` allows" in command.output
-        relay.publish(padded[400:])
+        relay.publish(events(6000, 9000))
         time.sleep(1.0)
-        assert sandbox.accepted("traitly") < 800, "but for what was on its way"
+        assert sandbox.accepted("swrve") < 10_000, "but for what was on its way"
         sandbox.clear_faults()
-        relay.wait(command, ("parcelvoy", "traitly"), 1200)
+        relay.wait(command, names, 15_000)
         assert "pulling again" in command.output
         command.stop()
-    relay.check(1200, ("parcelvoy", "traitly"))
+    relay.check(15_000, names)
 
 
 # Errors ----------------------------------------------------------------------------------------------
@@ -342,7 +340,6 @@ def test_a_disk_that_cannot_be_written_to(tmp_path: Path, sandbox: Elsewhere, em
         disk.remount("ro")
         words = refused(relay.start(before=disk.before))
         assert "Read-only file system" in words
-        assert len(words.strip().splitlines()) == 1
         assert len(relay.left()) == 10
         disk.remount("rw")
         with relay.start(before=disk.before) as command:
