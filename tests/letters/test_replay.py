@@ -225,7 +225,7 @@ def test_as_mapped_sends_what_was_mapped_before(tmp_path: Path, sandbox: Running
     sandbox.reset()
     replays.down(path)
     replays.edit(original=None)
-    replays.mend({"parcelvoy": {**to, "map": {"event": {"fields": {"name": {"value": "else"}}}}}})
+    replays.mend({"parcelvoy": {**to, "map": {"event": {"fields": {"name": "else"}}}}})
     replays.replay()
     assert "left as they are: 20 dead letters: it does not hold the original record" in replays.output
     assert "--as-mapped sends what was mapped" in replays.output
