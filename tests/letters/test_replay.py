@@ -377,6 +377,9 @@ def test_kills_send_nothing_twice_but_what_was_in_flight(tmp_path: Path, elsewhe
 
 # From a topic ------------------------------------------------------------------------------------
 
+# Google's client says so of the flag by which a pull tells at once whether the subscription is there.
+of_a_topic = pytest.mark.filterwarnings("ignore:The return_immediately flag is deprecated:DeprecationWarning")
+
 
 @pytest.fixture
 def topic(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
@@ -392,6 +395,7 @@ def left(emulator: Emulator, subscription: str) -> Counter[str]:
     return Counter(one.attributes.get("destination", "none") for one in emulator.left(subscription))
 
 
+@of_a_topic
 def test_from_a_subscription(tmp_path: Path, sandbox: Running, emulator: Emulator, topic: tuple[str, str]) -> None:
     """What is not meant is given back; what is replayed is acknowledged, though it was published twice."""
     replays = Replays(tmp_path, sandbox, {"teak": QUICK, "parcelvoy": QUICK})
@@ -424,6 +428,7 @@ def test_from_a_subscription(tmp_path: Path, sandbox: Running, emulator: Emulato
         assert sorted(replays.numbers(slug)) == list(range(20))
 
 
+@of_a_topic
 def test_a_kill_before_it_is_acknowledged(
     tmp_path: Path, elsewhere: Elsewhere, emulator: Emulator, topic: tuple[str, str]
 ) -> None:
@@ -432,7 +437,9 @@ def test_a_kill_before_it_is_acknowledged(
     replays.down(write(tmp_path / "in.jsonl", numbered(count)), dead=topic[0])
     elsewhere.fault(vendor="traitly", delay_s=0.02, next=None)
     options = ("--dead-letters", replays.dead, "--state", tmp_path / "state")
-    with Command("replay", replays.relay, "--from", topic[1], *options, log=tmp_path / "log") as command:
+    with Command(
+        "replay", replays.relay, "--from", topic[1], *options, log=tmp_path / "log", **emulator.environment
+    ) as command:
         until(lambda: elsewhere.accepted("traitly") > 50 or not command.running)
         assert command.running, command.output
         command.kill()
