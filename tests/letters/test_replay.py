@@ -395,6 +395,12 @@ def left(emulator: Emulator, subscription: str) -> Counter[str]:
     return Counter(one.attributes.get("destination", "none") for one in emulator.left(subscription))
 
 
+def check_left(emulator: Emulator, subscription: str, **expected: int) -> None:
+    """So many letters of each destination are not acknowledged. The emulator may first give them to the last pull of a
+    client that is gone; then they are there again when that pull is over."""
+    until(lambda: left(emulator, subscription) == expected, 15, every=2.5)
+
+
 @of_a_topic
 def test_from_a_subscription(tmp_path: Path, sandbox: Running, emulator: Emulator, topic: tuple[str, str]) -> None:
     """What is not meant is given back; what is replayed is acknowledged, though it was published twice."""
@@ -403,25 +409,25 @@ def test_from_a_subscription(tmp_path: Path, sandbox: Running, emulator: Emulato
     for _ in range(2):
         replays.down(write(tmp_path / "in.jsonl", numbered(20, users=4)), dead=topic[0])
     emulator.publish(topic[0], [b"no letter"])
-    assert left(emulator, place) == {"teak": 40, "parcelvoy": 40, "none": 1}
+    check_left(emulator, place, teak=40, parcelvoy=40, none=1)
     state = ("--state", tmp_path / "state")
     replays.replay("--dry-run", place=place)
     assert "would replay 20 dead letters of teak event" in replays.output
     replays.replay(place=place, code=2)
     assert "--dead-letters" in replays.output
-    assert left(emulator, place) == {"teak": 40, "parcelvoy": 40, "none": 1}
+    check_left(emulator, place, teak=40, parcelvoy=40, none=1)
     before = replays.requests()
     sandbox.configure("teak", unknown_users=["u3"])
     done = replays.replay("--only", "teak", "--dead-letters", replays.dead, *state, place=place)
     assert (done["teak"]["delivered"], done["teak"]["rejected"]) == (15, 5)
     assert replays.requests() > before
-    assert left(emulator, place) == {"parcelvoy": 40, "none": 1}
+    check_left(emulator, place, parcelvoy=40, none=1)
     assert {(one.failures, one.first.reason[:8], one.source.name) for one in replays.letters} == {
         (2, "HTTP 503", str(tmp_path / "in.jsonl"))
     }
     done = replays.replay("--dead-letters", topic[0], *state, place=place)
     assert (done["teak"].get("read"), done["parcelvoy"]["delivered"]) == (0, 20)
-    assert left(emulator, place) == {"none": 1}
+    check_left(emulator, place, none=1)
     sandbox.configure("teak", unknown_users=[])
     assert replays.replay()["teak"]["delivered"] == 5
     for slug in ("teak", "parcelvoy"):
@@ -448,7 +454,7 @@ def test_a_kill_before_it_is_acknowledged(
     done = replays.replay(*options, place=topic[1])
     assert done["traitly"]["delivered"] == count
     check_once(replays, "traitly", count, kills=1)
-    assert left(emulator, topic[1]) == {}
+    check_left(emulator, topic[1])
     assert not list(replays.dead.glob("*.jsonl")) and not (replays.dead / NAME).exists()
 
 
