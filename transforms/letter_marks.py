@@ -25,6 +25,14 @@ OBJECTS: Final = ".replayed"
 """Ending of the objects in a folder in cloud storage."""
 VERSION: Final = 1
 
+DELIVERED, FAILED_AGAIN, FILTERED = "delivered", "failed again", "filtered"
+"""What became of a letter."""
+WAITS, REPLAYED = "waits", "replayed"
+"""What is not known yet: it was mapped and waits to be sent; it was replayed, in whatever way that ended."""
+
+_SEEN: Final = 10_000
+"""Marks that are looked at in one go."""
+
 _TABLE: Final = """
 CREATE TABLE replayed (
     id TEXT NOT NULL,
@@ -33,6 +41,11 @@ CREATE TABLE replayed (
     at TEXT NOT NULL,
     PRIMARY KEY (id, failures)
 ) WITHOUT ROWID
+"""
+
+_MARK: Final = """
+INSERT INTO replayed VALUES (?, ?, ?, ?) ON CONFLICT (id, failures) DO UPDATE
+SET outcome = excluded.outcome, at = excluded.at WHERE replayed.outcome IN (?, ?)
 """
 
 Mark = tuple[str, int, str, str]
@@ -66,18 +79,40 @@ class Marks:
                     self._base.execute("PRAGMA synchronous = FULL")
                 self._prepare()
                 if self._store is not None:
-                    # The first mark of a letter is the one that stays, as in a file.
+                    # In the order in which they were made, as in a file.
                     self._insert(sorted(_read_objects(self._store), key=lambda mark: mark[3]))
                 undo.pop_all()
 
     def mark(self, letters: Iterable[tuple[str, int]], outcome: str) -> None:
-        """Notes that letters, by id and failures, were replayed, and what became of them (`delivered`, `filtered`,
-        `failed again`, …). It is durable when this returns. What was marked before stays as it was."""
+        """Notes that letters, by id and failures, were replayed, and what became of them. It is durable when this
+        returns. What was marked before stays as it was, unless that was WAITS or REPLAYED."""
         at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
         marks = [(id, failures, outcome, at) for id, failures in letters]
         if self._store is not None and marks:
             _write_object(self._store, marks)
         self._insert(marks)
+
+    def settle(self, letters: Iterable[tuple[str, int]], outcome: str) -> None:
+        """As `mark`, for those of the letters of which it is marked that it is not known what became of them."""
+        with self._lock, self._explained():
+            find = "SELECT 1 FROM replayed WHERE id = ? AND failures = ? AND outcome IN (?, ?)"
+            open_ = [one for one in letters if self._base.execute(find, (*one, WAITS, REPLAYED)).fetchone()]
+        self.mark(open_, outcome)
+
+    def unsettled(self, outcome: str) -> Iterator[list[tuple[str, int]]]:
+        """Id and failures of the letters that are marked so, some at a time; marks may be changed meanwhile."""
+        last = ("", 0)
+        while True:
+            with self._lock, self._explained():
+                found: list[tuple[str, int]] = self._base.execute(
+                    "SELECT id, failures FROM replayed WHERE (id, failures) > (?, ?) AND outcome = ? "
+                    "ORDER BY id, failures LIMIT ?",
+                    (*last, outcome, _SEEN),
+                ).fetchall()
+            if not found:
+                return
+            yield found
+            last = found[-1]
 
     def is_marked(self, id: str, failures: int) -> bool:
         """Whether a letter was replayed."""
@@ -96,7 +131,7 @@ class Marks:
 
     def _insert(self, marks: Iterable[Mark]) -> None:
         with self._lock, self._explained(), self._base:
-            self._base.executemany("INSERT OR IGNORE INTO replayed VALUES (?, ?, ?, ?)", marks)
+            self._base.executemany(_MARK, ((*mark, WAITS, REPLAYED) for mark in marks))
 
     def _prepare(self) -> None:
         (version,) = self._base.execute("PRAGMA user_version").fetchone()

@@ -83,7 +83,10 @@ def number_of(message_id: str) -> int:
 
 
 class Puller:
-    """Pulls in threads of its own. Messages that were taken stay leased until they are acknowledged or given back."""
+    """Pulls in threads of its own. Messages that were taken stay leased until they are acknowledged or given back.
+
+    SubscriptionError when this machine has no Google credentials.
+    """
 
     def __init__(self, subscription: str) -> None:
         self.subscription = subscription
@@ -91,7 +94,12 @@ class Puller:
         """Calls that failed and are tried again, for displays."""
         self._failed = 0
         """Pulls in a row that failed."""
-        self._client = pubsub_v1.SubscriberClient()
+        try:
+            self._client = pubsub_v1.SubscriberClient()
+        except GoogleAuthError as error:
+            raise SubscriptionError(
+                f"{subscription}: no Google credentials here; run: gcloud auth application-default login"
+            ) from error
         self._buffer: list[Pulled] = []
         self._bytes = self._count = 0
         self._wanted, self._wanted_bytes = 0, 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from remote_folder import PREFIX, DiskFileSystem
 
-from transforms.letter_marks import NAME, Marks
+from transforms.letter_marks import DELIVERED, FAILED_AGAIN, NAME, REPLAYED, WAITS, Marks
 from transforms.letter_stores import LetterError
 
 ROOT = Path(__file__).parents[2]
@@ -119,3 +119,23 @@ def test_ids_are_texts_only(tmp_path: Path) -> None:
     marks.mark([(odd, 1)], odd)
     assert marks.is_marked(odd, 1) and marks.counts() == {odd: 1}
     marks.close()
+
+
+def test_what_was_not_known_is_settled(place: str) -> None:
+    marks = Marks(place)
+    letters = [(f"{n:06}", 1 + n % 2) for n in range(25_000)]
+    marks.mark(letters, WAITS)
+    marks.mark([("x", 1)], REPLAYED)
+    marks.mark([("y", 1)], DELIVERED)
+    marks.settle([("x", 1), ("y", 1), ("z", 1), ("000001", 1)], FAILED_AGAIN)
+    assert marks.counts() == {WAITS: 25_000, FAILED_AGAIN: 1, DELIVERED: 1}
+    seen = []
+    for some in marks.unsettled(WAITS):
+        seen += some
+        marks.settle(some[1:], DELIVERED)
+    assert seen == letters
+    marks.mark([letters[0]], FAILED_AGAIN)
+    marks.mark(letters, WAITS)
+    for again in (marks, Marks(place)):
+        assert again.counts() == {FAILED_AGAIN: 2, DELIVERED: 24_998, WAITS: 2}
+        again.close()
