@@ -402,39 +402,6 @@ def check_left(emulator: Emulator, subscription: str, **expected: int) -> None:
 
 
 @of_a_topic
-def test_from_a_subscription(tmp_path: Path, sandbox: Running, emulator: Emulator, topic: tuple[str, str]) -> None:
-    """What is not meant is given back; what is replayed is acknowledged, though it was published twice."""
-    replays = Replays(tmp_path, sandbox, {"teak": QUICK, "parcelvoy": QUICK})
-    place = topic[1]
-    for _ in range(2):
-        replays.down(write(tmp_path / "in.jsonl", numbered(20, users=4)), dead=topic[0])
-    emulator.publish(topic[0], [b"no letter"])
-    check_left(emulator, place, teak=40, parcelvoy=40, none=1)
-    state = ("--state", tmp_path / "state")
-    replays.replay("--dry-run", place=place)
-    assert "would replay 20 dead letters of teak event" in replays.output
-    replays.replay(place=place, code=2)
-    assert "--dead-letters" in replays.output
-    check_left(emulator, place, teak=40, parcelvoy=40, none=1)
-    before = replays.requests()
-    sandbox.configure("teak", unknown_users=["u3"])
-    done = replays.replay("--only", "teak", "--dead-letters", replays.dead, *state, place=place)
-    assert (done["teak"]["delivered"], done["teak"]["rejected"]) == (15, 5)
-    assert replays.requests() > before
-    check_left(emulator, place, parcelvoy=40, none=1)
-    assert {(one.failures, one.first.reason[:8], one.source.name) for one in replays.letters} == {
-        (2, "HTTP 503", str(tmp_path / "in.jsonl"))
-    }
-    done = replays.replay("--dead-letters", topic[0], *state, place=place)
-    assert done["parcelvoy"]["delivered"] == 20
-    check_left(emulator, place, none=1)
-    sandbox.configure("teak", unknown_users=[])
-    assert replays.replay()["teak"]["delivered"] == 5
-    for slug in ("teak", "parcelvoy"):
-        assert sorted(replays.numbers(slug)) == list(range(20))
-
-
-@of_a_topic
 def test_a_kill_before_it_is_acknowledged(
     tmp_path: Path, elsewhere: Elsewhere, emulator: Emulator, topic: tuple[str, str]
 ) -> None:
