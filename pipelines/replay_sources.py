@@ -188,7 +188,7 @@ class _Subscription:
         pass
 
     def close(self) -> None:
-        self._puller.stop()
+        self._puller.stop()  # first: what is given back must not come here again
         self._puller.give_back()
         self._puller.close()
 

@@ -333,7 +333,9 @@ class Puller:
                     timeout=self._tell_s,
                     retry=None,
                 )
-            except (GoogleAPICallError, GoogleAuthError) as error:
+            except (GoogleAPICallError, GoogleAuthError, ValueError) as error:
+                if self._closing.is_set():  # ValueError: the channel was closed
+                    return
                 # They come again, and are known by their ids.
                 self.errors += 1
                 _log.warning("%s: leases were not renewed: %s", self.subscription, error)
