@@ -31,6 +31,10 @@ class Parking:
         self._first_pause = self._pause = first_pause
         self._next = 0.0
 
+    def go_on(self, reason: str) -> None:
+        """It was parked when an earlier process ended: the first request is a probe, which leaves at once."""
+        self.halt = Halt(reason)
+
     def park(self, halt: Halt, now: float, retry_after: float = 0.0) -> None:
         """The destination takes nothing. Asked again later, or again after a probe, the next pause is longer."""
         changed, fresh = self.halt != halt, self.halt is None
