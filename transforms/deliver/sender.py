@@ -290,9 +290,7 @@ class Sender:
         send.failing_since = send.failing_since or send.started
         send.failed_at = send.failed_at or now
         if self._parking is not None and self._parking.halt is not None:
-            parked = self._parking.halt
-            # That it is still down is no news; that its key is right now would be.
-            self._park(Halt(reason) if parked.key else parked, send, shard, answer, now)
+            self._park(self._parking.still(reason), send, shard, answer, now)
             return False
         pause = min(LONGEST_PAUSE, self._policy.first_pause * 2 ** min(send.attempts - 1, 16)) * random.uniform(
             0.5, 1.0
