@@ -124,6 +124,10 @@ class Run:
             dedupe.use(self.id, seen)
             self._seen = seen
         if self.ledger is not None:
+            for kept in self.ledger.destinations():
+                if kept.parked_since is not None and kept.name in self.gates:
+                    parked = parking.of(self.id, kept.name)
+                    parked.go_on(kept.reason) if parked else self.ledger.parked(kept.name, None)
             self.spool.release({to.name: self.ledger.waiting(to.name) for to in self.plan.destinations})
         for thread in self._threads:
             thread.start()

@@ -201,7 +201,7 @@ class Stream:
             for one in pulled:
                 places = []
                 for message in one.messages:
-                    own = number_of(message.id)
+                    own = number_of(message.id, message.published_ms)
                     place = self._slices.get(own)
                     places.append(number if place is None else place)
                     if place is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from transforms import segments
@@ -29,17 +30,20 @@ class Standing(NamedTuple):
 
 def standing(ledger: LedgerReader, destination: str) -> Standing:
     """How a destination stands; also while a process works with the ledger."""
-    (kept,) = (one for one in ledger.destinations() if one.name == destination)
-    waiting = ledger.waiting(destination)
+    with ledger.at_one_moment():
+        (kept,) = (one for one in ledger.destinations() if one.name == destination)
+        waiting = ledger.waiting(destination)
+        marks_of = {segment.slice: ledger.marks([segment.slice], destination) for segment in waiting}
     tally, rejected, undelivered = kept.tally, kept.rejected, kept.undelivered
     items = 0
     for segment in waiting:
-        marks = ledger.marks([segment.slice], destination)
+        marks = marks_of[segment.slice]
         done = journal.read(segment.path)
-        if not done and not (marks.rejected() or marks.undelivered()):
-            left, more_rejected, more_undelivered = segment.items, 0, segment.records
-        else:
-            left, more_rejected, more_undelivered = _gone_through(segment, done, marks, tally)
+        left, more_rejected, more_undelivered = segment.items, 0, segment.records
+        if done or marks.rejected() or marks.undelivered():
+            # A segment that was finished since then is gone: at that moment it waited.
+            with suppress(FileNotFoundError):
+                left, more_rejected, more_undelivered = _gone_through(segment, done, marks, tally)
         items += left
         tally.undelivered += left
         rejected += more_rejected

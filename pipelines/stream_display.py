@@ -62,16 +62,15 @@ class _View:
 
 
 def show_status(ledger: LedgerReader) -> None:
-    """What a state folder holds: by destination what became of items, and what waits."""
+    """What a state folder holds: by destination what became of items, what waits, and why."""
     table = table_of(("destination", "vendor"), ("delivered", "rejected", "undelivered", "waiting", "MB waiting"))
-    table.add_column("state", overflow="fold")
-    now = time.time()
+    now, parked = time.time(), []
     for kept in ledger.destinations():
         stands = standing(ledger, kept.name)
         tally = stands.totals.tally
-        state = ""
         if kept.parked_since is not None:
-            state = f"parked for {duration(now - kept.parked_since)}: {one_line(kept.reason)}"
+            since = duration(max(0.0, now - kept.parked_since))
+            parked.append(f"{one_line(kept.name)} is parked for {since}: {one_line(kept.reason)}")
         table.add_row(
             Text(kept.name),
             kept.vendor,
@@ -80,9 +79,10 @@ def show_status(ledger: LedgerReader) -> None:
                 for count in (tally.delivered, tally.rejected, tally.undelivered - stands.items, stands.items)
             ),
             f"{stands.bytes / 1e6:,.1f}",
-            Text(state),
         )
     console_of(sys.stdout).print(table)
+    for text in parked:  # not in the table, which would cut the key to mend in pieces
+        line(text)
     slices = ledger.messages()
     unacknowledged = sum(len(ids) for _, acknowledged, ids in slices if not acknowledged)
     if slices:

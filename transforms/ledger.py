@@ -61,8 +61,9 @@ class Ledger(LedgerReader):
         except BaseException:
             self._held.close()
             raise
-        self._next_slice = 1 + (self._one("SELECT max(id) FROM slices") or self.fact("last slice") or 0)
-        self._next_segment = 1 + (self._one("SELECT max(id) FROM segments") or self.fact("last segment") or 0)
+        # Also of those that are finished and gone: no number is given out twice.
+        self._next_slice = 1 + max(self._one("SELECT max(id) FROM slices"), self.fact("last slice"))
+        self._next_segment = 1 + max(self._one("SELECT max(id) FROM segments"), self.fact("last segment"))
         self._sweep()
 
     def close(self) -> None:

@@ -6,7 +6,8 @@ import os
 import sqlite3
 import threading
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -128,6 +129,16 @@ class LedgerReader:
         """Lets go of the folder."""
         with self.lock:
             self.db.close()
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """What is asked inside is of one moment, whatever a process writes meanwhile."""
+        with self.lock:
+            self.db.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self.db.execute("COMMIT")
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with self.lock:

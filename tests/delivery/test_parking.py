@@ -98,6 +98,21 @@ def test_nothing_is_given_up_and_all_goes_out_in_order_when_it_is_back(sandbox: 
     assert traffic(sandbox, slug)["overlaps"] == 0
 
 
+@pytest.mark.parametrize("slug", ["12traits", "teak"])
+def test_the_time_in_which_it_was_parked_is_no_time_of_trying(sandbox: Running, slug: str) -> None:
+    """Refused once more after it came back, what waited has its whole budget."""
+    sandbox.fault(vendor=slug, status=503, next=None)
+    # With a rate the shards begin one after the other, so when the first has used its budget the others have not.
+    to = at(sandbox, slug, shards=16, retry_s=1.0, rate=25.0)
+    with sending(to, 80) as one:
+        one.until_parked()
+        time.sleep(0.8)
+        sandbox.clear_faults()
+        sandbox.fault(vendor=slug, status=503, after=1, next=15)
+        one.join()
+        assert (one.sender.tally.delivered, one.sender.failed) == (80, [])
+
+
 @EACH
 def test_probes_go_one_at_a_time_with_growing_pauses(sandbox: Running, slug: str) -> None:
     """However many requests had failed when it was parked, the first probe comes after the first pause."""

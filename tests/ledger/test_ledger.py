@@ -265,12 +265,15 @@ def test_what_a_kill_left_half_made_is_swept(ledger: Ledger) -> None:
         assert again.new_segment()[0] > max(one.number for one in again.waiting("swrve"))
 
 
-def test_numbers_go_on_when_all_is_compacted(ledger: Ledger) -> None:
+@pytest.mark.parametrize("left_over", [0, 1])
+def test_numbers_go_on_when_what_was_last_is_finished(ledger: Ledger, left_over: int) -> None:
     for _ in range(3):
         last = write_slice(ledger, BOTH)
     segment = max(one.number for name in TARGETS for one in ledger.waiting(name))
     for name in TARGETS:
-        deliver_all(ledger, name)
+        for one in ledger.waiting(name)[left_over:]:
+            answer(one, [(pair, "delivered") for pair in left(one)])
+            finish(ledger, name, [one])
     ledger.close()
     with closing(Ledger(ledger.folder)) as again:
         assert again.new_slice() > last

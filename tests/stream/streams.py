@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import yaml
 from commands import ENVIRONMENT, ROOT
 
+from pipelines.standing import Standing, standing
 from sandbox.credentials import RELAY_FILE
 from sandbox.server import Running
 from transforms.ledger_reader import StateError, read_ledger
@@ -282,6 +283,11 @@ class Relay:
         except StateError:
             return None
         return reasons[0] if reasons else None
+
+    def look(self) -> dict[str, Standing]:
+        """How each destination stands, as a status reckons it."""
+        with contextlib.closing(read_ledger(str(self.state))) as ledger:
+            return {one.name: standing(ledger, one.name) for one in ledger.destinations()}
 
     def check_report(self, read: int, report: Mapping[str, Any] | None = None) -> None:
         """The sums of the report are exact: every record read has one outcome at each destination."""

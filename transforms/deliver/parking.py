@@ -30,11 +30,22 @@ class Parking:
         self._changed = changed
         self._first_pause = self._pause = first_pause
         self._next = 0.0
+        self._earlier = False
+        """Whether it was an earlier process that found it down."""
+
+    def go_on(self, reason: str) -> None:
+        """It was parked when an earlier process ended: the first request is a probe, which leaves at once."""
+        self.halt, self._earlier = Halt(reason), True
+
+    def still(self, reason: str) -> Halt:
+        """Why it is parked when a probe found it down. That it is still down is no news; that its key is right now, or
+        what an earlier process did not know, is."""
+        return Halt(reason) if self.halt is None or self.halt.key or self._earlier else self.halt
 
     def park(self, halt: Halt, now: float, retry_after: float = 0.0) -> None:
         """The destination takes nothing. Asked again later, or again after a probe, the next pause is longer."""
         changed, fresh = self.halt != halt, self.halt is None
-        self.halt = halt
+        self.halt, self._earlier = halt, False
         if fresh or now >= self._next:
             self._pause = self._first_pause if fresh else min(2 * self._pause, LONGEST_PAUSE)
             self._next = now + self._pause * random.uniform(0.75, 1.0)

@@ -231,8 +231,8 @@ class Sender:
                 answer, verdict = shown, self._vendor.read(shown, batch)
         now = time.monotonic()
         ready = True
-        if self._parking is not None and not isinstance(verdict, Retry | Stop):
-            self._parking.release()
+        if self._parking is not None and self._parking.halt is not None and not isinstance(verdict, Retry | Stop):
+            self._release_parked()
         match verdict:
             case Delivered():
                 self._delivered(batch.items)
@@ -290,9 +290,7 @@ class Sender:
         send.failing_since = send.failing_since or send.started
         send.failed_at = send.failed_at or now
         if self._parking is not None and self._parking.halt is not None:
-            parked = self._parking.halt
-            # That it is still down is no news; that its key is right now would be.
-            self._park(Halt(reason) if parked.key else parked, send, shard, answer, now)
+            self._park(self._parking.still(reason), send, shard, answer, now)
             return False
         pause = min(LONGEST_PAUSE, self._policy.first_pause * 2 ** min(send.attempts - 1, 16)) * random.uniform(
             0.5, 1.0
@@ -328,6 +326,14 @@ class Sender:
         send.failing_since = send.failed_at = 0.0
         self._queues[shard].appendleft(send)
         self._ready.appendleft(shard)
+
+    def _release_parked(self) -> None:
+        """The vendor takes items again: what was refused before has all of its budget again."""
+        assert self._parking is not None
+        self._parking.release()
+        for queue in self._queues.values():
+            if queue and isinstance(queue[0], _Send):
+                queue[0].failing_since = queue[0].failed_at = 0.0
 
     def _split(self, send: _Send, shard: int, reason: str, answer: Answer) -> None:
         """Halves a batch of which something was not acceptable; a single item is rejected."""

@@ -1,0 +1,107 @@
+"""Days on which several things go wrong with a stream at once, or one after the other."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from emulator import Emulator
+from streamed import SHARDS, Streamed, to, told
+from streams import VENDORS, Elsewhere, event, events, until
+from surroundings import Pipe
+
+PROBES = {"transforms.deliver.parking.LONGEST_PAUSE": 2.0}
+"""So that nobody waits for a minute until a vendor that is back is asked."""
+
+pytestmark = pytest.mark.xdist_group("stream")
+
+
+def test_a_vendor_that_is_back_when_the_stream_is_started_again(
+    tmp_path: Path, sandbox: Elsewhere, emulator: Emulator
+) -> None:
+    """It was parked when the first process ended, for a reason that a status names in one piece."""
+    relay = Streamed(tmp_path, sandbox, emulator, to("parcelvoy", "teak", "traitly"))
+    sandbox.fault(vendor="teak", status=503, next=None)
+    sandbox.fault(vendor="parcelvoy", status=401, next=None)
+    relay.publish(events(100))
+    with relay.start() as command:
+        until(lambda: relay.parked("teak") and relay.parked("parcelvoy") and relay.waiting("teak") == 100)
+        relay.wait(command, ("traitly",), 100)
+        command.stop()
+    status = relay.status()
+    assert re.search(r"^teak is parked for .*: HTTP 503.*", status, re.MULTILINE), status
+    named = r"^parcelvoy is parked for .*: HTTP 401.*; check destinations\.parcelvoy\.credentials\.api_key in the relay file$"
+    assert re.search(named, status, re.MULTILINE), status
+    sandbox.clear_faults()
+    sandbox.fault(vendor="teak", status=503, next=None)
+    asked = sandbox.received(vendor="teak")["vendors"]["teak"]["requests"]
+    with relay.start(altered=PROBES) as command:
+        until(lambda: len(told(command)) > 5)
+        # Single requests from the start, instead of those of all shards for as long as they may be tried.
+        assert sandbox.received(vendor="teak")["vendors"]["teak"]["requests"] - asked <= SHARDS
+        relay.publish(events(50, 100))
+        relay.wait(command, ("traitly", "parcelvoy"), 150)
+        until(lambda: relay.parked("parcelvoy") is None)
+        until(lambda: told(command)[-1]["unacknowledged"] == 0)
+        assert relay.parked("teak")
+        assert "parcelvoy is parked" not in relay.status()
+        sandbox.clear_faults()
+        relay.wait(command, ("teak",), 150)
+        until(lambda: relay.parked("teak") is None)
+        command.stop()
+    relay.check(150, ("parcelvoy", "teak", "traitly"))
+
+
+def test_nobody_answers_when_it_is_to_stop(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    """Neither Pub/Sub nor a vendor."""
+    relay = Streamed(tmp_path, sandbox, emulator, to("traitly", "teak"))
+    with (
+        Pipe(emulator.port) as pipe,
+        relay.start(PUBSUB_EMULATOR_HOST=f"127.0.0.1:{pipe.port}") as command,
+    ):
+        relay.publish(events(100))
+        relay.wait(command, ("traitly", "teak"), 100)
+        until(lambda: told(command)[-1:] and told(command)[-1]["unacknowledged"] == 0)
+        sandbox.fault(vendor="teak", drop=True, next=None)
+        relay.publish(events(100, 100))
+        relay.wait(command, ("traitly",), 200)
+        pipe.answers = False
+        assert command.stop() < 10
+    report = relay.report
+    assert report["balanced"] is True
+    assert report["records"]["read"] == 200
+    assert relay.waiting("teak") == report["destinations"]["teak"]["undelivered"] == 100
+
+
+def test_a_stop_while_much_is_mapped(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    """A slice as large as they get is finished within the time there is."""
+    relay = Streamed(tmp_path, sandbox, emulator, to())
+    count = 40_000
+    for slug in VENDORS:
+        sandbox.fault(vendor=slug, delay_s=0.1, next=None)
+    relay.publish(event(number, users=2000) for number in range(count))
+    with relay.start() as command:
+        relay.wait(command, VENDORS[:1], 1)
+        time.sleep(0.3)
+        assert command.stop() < 10
+    report = relay.report
+    assert report["balanced"] is True
+    assert report["records"]["read"] + len(relay.left()) == count
+
+
+def test_a_status_while_a_stream_goes_on(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    """Whatever is delivered meanwhile: it is a look at something that moves."""
+    relay = Streamed(tmp_path, sandbox, emulator, to("traitly", "teak"))
+    sandbox.configure("teak", unknown_users=["u3"])
+    with relay.start() as command:
+        for turn in range(60):
+            relay.publish(events(50, 50 * turn))
+            if not turn:
+                relay.wait(command, ("traitly",), 1)
+            for _ in range(5):
+                assert all(stands.totals.balanced(stands.read) for stands in relay.look().values())
+        relay.wait(command, ("traitly",), 3000)
+        command.stop()
+    relay.check_report(3000)
