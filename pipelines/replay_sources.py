@@ -16,7 +16,7 @@ from transforms.letter_marks import DELIVERED, FAILED_AGAIN, REPLAYED, WAITS, Ma
 from transforms.letter_shape import Letter
 from transforms.letter_stores import is_topic
 from transforms.letters import letter_files, letter_of, read_letters
-from transforms.pull import Pulled, Puller, number_of
+from transforms.pull import Amount, Pulled, Puller, number_of
 from transforms.sources.files import is_local
 from transforms.sources.messages import Message
 
@@ -152,7 +152,8 @@ class _Subscription:
 
     def batches(self) -> Iterator[list[Letter]]:
         self._puller.start()
-        while pulled := self._puller.take(0.2, BATCH_LETTERS, BATCH_BYTES, time.monotonic() + QUIET_S):
+        batch = Amount(BATCH_LETTERS, BATCH_BYTES)
+        while pulled := self._puller.take(0.2, batch, batch, time.monotonic() + QUIET_S):
             letters = []
             for one in pulled:
                 keys = []

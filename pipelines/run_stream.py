@@ -28,15 +28,17 @@ from pipelines.stream_display import watching_stream
 from transforms.deliver import parking
 from transforms.intake import Slice
 from transforms.ledger import Ledger
-from transforms.pull import Pulled, Puller, number_of
+from transforms.pull import Amount, Pulled, Puller, number_of
 from transforms.read import Read
 from transforms.report import DONE, NOT_BALANCED, Report
 from transforms.snapshot import DestinationState, Snapshot
 from transforms.sources.messages import Message, write_messages
 
-SLICE_MESSAGES = 100_000
-SLICE_BYTES = 64 << 20
-"""Most of a slice. When little comes, the age of its oldest message ends it."""
+ENOUGH = Amount(messages=30_000, bytes=32 << 20)
+"""What makes a slice at once. When less comes, the age of its oldest message does."""
+
+MOST = Amount(messages=100_000, bytes=64 << 20)
+"""Most of a slice, when more came than enough while the one before was mapped: starting Beam costs the same for any."""
 
 DEFAULT_AGE_S = 1.0
 
@@ -179,7 +181,7 @@ class Stream:
 
     def _next(self) -> None:
         """One slice, when there are messages for one."""
-        pulled = self._puller.take(self._age_s, SLICE_MESSAGES, SLICE_BYTES, time.monotonic() + 0.5)
+        pulled = self._puller.take(self._age_s, ENOUGH, MOST, time.monotonic() + 0.5)
         if not pulled:
             return
         number = self._ledger.new_slice()

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from google.api_core.exceptions import (
     DeadlineExceeded,
@@ -64,6 +64,13 @@ class SubscriptionError(Exception):
     """A subscription that cannot be pulled from; the text names it and says what to do."""
 
 
+class Amount(NamedTuple):
+    """Of messages; either number is a bound."""
+
+    messages: int
+    bytes: int
+
+
 @dataclass
 class Pulled:
     """What one pull gave."""
@@ -109,8 +116,8 @@ class Puller:
             ) from error
         self._buffer: list[Pulled] = []
         self._bytes = self._count = 0
-        self._wanted, self._wanted_bytes = 0, 0
-        """Messages and bytes that `take` waits for."""
+        self._wanted = Amount(0, 0)
+        """What `take` waits for."""
         self._leased: dict[int, Pulled] = {}
         self._stopping = threading.Event()
         """Nothing more is pulled."""
@@ -185,17 +192,17 @@ class Puller:
             at = min((pulled.at for pulled in self._leased.values()), default=None)
         return None if at is None else time.monotonic() - at
 
-    def take(self, age_s: float, most: int, most_bytes: int, until: float) -> list[Pulled]:
-        """Waits for messages until a time of time.monotonic(), and until the oldest is `age_s` old or there are `most`
-        messages or bytes of them. Empty when nothing came by then, or what came does not get as old within LOOK_S more:
-        the caller may have something else to see to, and asks again."""
+    def take(self, age_s: float, enough: Amount, most: Amount, until: float) -> list[Pulled]:
+        """Waits for messages until a time of time.monotonic(), and until the oldest is `age_s` old or there are enough.
+        What came is given then, up to `most` of it. Empty when nothing came by then, or what came does not get as old
+        within LOOK_S more: the caller may have something else to see to, and asks again."""
         with self._changed:
-            self._wanted, self._wanted_bytes = most, most_bytes
+            self._wanted = enough
             while not self._stopping.is_set():
                 now = time.monotonic()
                 if self._buffer:
-                    if self._count >= most or self._bytes >= most_bytes or now >= self._buffer[0].at + age_s:
-                        return self._cut(most, most_bytes)
+                    if self._enough or now >= self._buffer[0].at + age_s:
+                        return self._cut(most)
                     ready = self._buffer[0].at + age_s
                     if now >= until + LOOK_S:
                         break
@@ -206,9 +213,13 @@ class Puller:
                     self._changed.wait(until - now)
             return []
 
-    def _cut(self, most: int, most_bytes: int) -> list[Pulled]:
+    @property
+    def _enough(self) -> bool:
+        return self._count >= self._wanted.messages or self._bytes >= self._wanted.bytes
+
+    def _cut(self, most: Amount) -> list[Pulled]:
         count = size = index = 0
-        while index < len(self._buffer) and (not index or (count < most and size < most_bytes)):
+        while index < len(self._buffer) and (not index or (count < most.messages and size < most.bytes)):
             count += len(self._buffer[index].messages)
             size += self._buffer[index].bytes
             index += 1
@@ -325,7 +336,7 @@ class Puller:
             self._count += len(pulled.messages)
             self._bytes += pulled.bytes
             # Who waits for messages to get old need not be woken for each pull: every switch of threads delays the next.
-            if len(self._buffer) == 1 or self._count >= self._wanted or self._bytes >= self._wanted_bytes:
+            if len(self._buffer) == 1 or self._enough:
                 self._changed.notify_all()
 
     def _forget(self, pulled: Pulled) -> None:
