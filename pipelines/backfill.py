@@ -23,19 +23,17 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
-from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipelines import outputs
 from pipelines.explain import explained
 from pipelines.fetch import load_from
-from pipelines.options import RelayOptions, selection_of
+from pipelines.options import RelayOptions, is_local, runner_of, selection_of
 from pipelines.plan import Plan, check_credentials, make_plan
 from transforms.account import WriteReport
 from transforms.dead_letter import WriteDeadLettersFn
 from transforms.deliver.sink import Deliver
-from transforms.located import Problem, Problems
 from transforms.map_records import FAILED, TALLY, MapRecordsFn, tag
 from transforms.read import Read, check_schemas
 from transforms.report import exit_code
@@ -88,8 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         plan, _ = make_plan(load_from(ours.relay), selection_of(ours), ours.only or ())
-        runner = _runner(options)
-        here = isinstance(runner, FnApiRunner)
+        here = is_local(options)
+        # Beam's DirectRunner first tries to download another one; what it would fall back to is this.
+        runner = FnApiRunner() if here else runner_of(options)
         _check(plan, ours, here)
         options.view_as(SetupOptions).save_main_session = False
         with contextlib.ExitStack() as stack:
@@ -130,20 +129,6 @@ def _check(plan: Plan, ours: RelayOptions, here: bool) -> None:
 def _exit_code(report: str) -> int:
     with FileSystems.open(report) as file:
         return exit_code(json.load(file))
-
-
-def _runner(options: PipelineOptions) -> PipelineRunner:
-    """The runner to use. Problems for a name that is none's.
-
-    Beam's DirectRunner first tries to download another one; what it would fall back to is this.
-    """
-    name = options.view_as(StandardOptions).runner or "DirectRunner"
-    if name.rpartition(".")[2].lower().removesuffix("runner") in ("direct", "switchingdirect", "fnapi"):
-        return FnApiRunner()
-    try:
-        return create_runner(name)
-    except (ValueError, ImportError, AttributeError, TypeError) as error:
-        raise Problems([Problem("options", 0, 0, "--runner", f"{name}: {error}")]) from None
 
 
 if __name__ == "__main__":

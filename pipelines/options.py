@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineRunner, create_runner
 
 from pipelines.quantities import duration, point_in_time
 from transforms.deliver.visit import Patience
@@ -41,6 +42,22 @@ class StreamOptions(PipelineOptions):
         parser.add_argument(
             "--allowed_lateness", default="0s", help="How long after its end a window (batch.window) is kept open."
         )
+
+
+def is_local(options: PipelineOptions) -> bool:
+    """Whether the job runs in this process: on Beam's own local runner, by any of its names."""
+    name = options.view_as(StandardOptions).runner or "DirectRunner"
+    plain: str = name.rpartition(".")[2].lower().removesuffix("runner")
+    return plain in ("direct", "switchingdirect", "fnapi", "bundlebaseddirect")
+
+
+def runner_of(options: PipelineOptions) -> PipelineRunner:
+    """The runner elsewhere that is asked for. Problems for a name that is none's."""
+    name = options.view_as(StandardOptions).runner
+    try:
+        return create_runner(name)
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        raise Problems([Problem("options", 0, 0, "--runner", f"{name}: {error}")]) from None
 
 
 def patience_of(options: StreamOptions) -> Patience:

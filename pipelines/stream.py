@@ -17,11 +17,12 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, StandardOptions
+from apache_beam.runners.dataflow import DataflowRunner
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 
 from pipelines.explain import explained
 from pipelines.fetch import load_from
-from pipelines.options import RelayOptions, StreamOptions, patience_of, selection_of
+from pipelines.options import RelayOptions, StreamOptions, is_local, patience_of, runner_of, selection_of
 from pipelines.plan import Plan, make_plan
 from transforms.counters import CountFn
 from transforms.dead_letter import WriteDeadLettersFn
@@ -80,13 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_location(ours.dead_letters)
         if plan.source.dedupe is not None:
             print("warning: source.dedupe is of `playrelay stream`; this job does not heed it", file=sys.stderr)
-        standard = options.view_as(StandardOptions)
-        standard.streaming = True
+        options.view_as(StandardOptions).streaming = True
         options.view_as(SetupOptions).save_main_session = False
-        runner = (standard.runner or "DirectRunner").rpartition(".")[2]
-        local = runner in ("DirectRunner", "BundleBasedDirectRunner")
-        read = ReadSubscription if local or "Dataflow" in runner else ReadUnbounded
-        pipeline = beam.Pipeline(runner=BundleBasedDirectRunner() if local else standard.runner, options=options)
+        local = is_local(options)
+        runner = BundleBasedDirectRunner() if local else runner_of(options)
+        read = ReadSubscription if local or isinstance(runner, DataflowRunner) else ReadUnbounded
+        pipeline = beam.Pipeline(runner=runner, options=options)
         build(pipeline, plan, read(streaming.subscription), ours.dead_letters, patience_of(streaming))
         result = pipeline.run()
         if local:

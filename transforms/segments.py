@@ -1,7 +1,7 @@
 """Segments: files of mapped items that wait for one destination, in order.
 
 magic, length of the head, head (models, their schemas, shards), then for each element:
-shard, window's start, length, packed items
+shard, window's start, length, CRC-32 of the packed items, packed items
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import msgspec
 from apache_beam.transforms.window import GlobalWindow
 
 from transforms.elements import Item, pack_items, unpack_items
+from transforms.ledger_reader import StateError
 
-_MAGIC: Final = b"PRS\x01"
+_MAGIC: Final = b"PRS\x02"
 _LENGTH: Final = struct.Struct("<I")
-_ELEMENT: Final = struct.Struct("<IqI")
-"""Shard, window's start in microseconds (NO_WINDOW: none), length of the packed items."""
+_ELEMENT: Final = struct.Struct("<IqII")
+"""Shard, window's start in microseconds (NO_WINDOW: none), length and CRC-32 of the packed items."""
 
 NO_WINDOW: Final = -(1 << 63)
 
@@ -60,28 +61,48 @@ def write_head(file: IO[bytes], head: Head) -> None:
 
 def write_element(file: IO[bytes], element: Element) -> None:
     """Adds an element."""
-    file.write(_ELEMENT.pack(element.shard, element.start, len(element.packed)))
+    file.write(_ELEMENT.pack(element.shard, element.start, len(element.packed), zlib.crc32(element.packed)))
     file.write(element.packed)
 
 
 def read_segment(path: str) -> tuple[Head, Iterator[Element]]:
-    """A segment's head and elements. ValueError for a file that is no segment, or not a whole one."""
-    file = open(path, "rb")  # noqa: SIM115  # closed by the iterator
-    if file.read(len(_MAGIC)) != _MAGIC:
+    """A segment's head and elements. StateError for a file that is gone, no segment, or not as it was written: at once,
+    or when its elements are read."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115  # closed by the iterator
+    except FileNotFoundError:
+        raise _damaged(path, "is gone") from None
+    try:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise _damaged(path, "is no segment")
+        return _decode(file.read(_LENGTH.unpack(file.read(_LENGTH.size))[0])), _elements(file, path)
+    except (struct.error, msgspec.MsgspecError):
         file.close()
-        raise ValueError(f"{path}: is no segment")
-    (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-    return _decode(file.read(length)), _elements(file, path)
+        raise _damaged(path, "is damaged") from None
+    except BaseException:
+        file.close()
+        raise
 
 
 def _elements(file: IO[bytes], path: str) -> Iterator[Element]:
     with file:
         while head := file.read(_ELEMENT.size):
-            shard, start, length = _ELEMENT.unpack(head)
+            if len(head) != _ELEMENT.size:
+                raise _damaged(path, "is cut off")
+            shard, start, length, checksum = _ELEMENT.unpack(head)
             packed = file.read(length)
             if len(packed) != length:
-                raise ValueError(f"{path}: cut off")
+                raise _damaged(path, "is cut off")
+            if zlib.crc32(packed) != checksum:
+                raise _damaged(path, "is damaged")
             yield Element(start, shard, packed)
+
+
+def _damaged(path: str, what: str) -> StateError:
+    return StateError(
+        f"{path}: {what}; items wait there for their vendor: put the file back from a copy of the folder, or name another "
+        "folder with --state to go on without all that waits in this one"
+    )
 
 
 def shard_again(elements: Iterator[Element], shards: int) -> Iterator[Element]:

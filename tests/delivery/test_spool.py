@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from apache_beam.utils.timestamp import Duration, Timestamp
 from pipelines.explain import explained
 from transforms import spool
 from transforms.elements import pack_items, unpack_items
-from transforms.ledger_reader import Segment
+from transforms.ledger_reader import Segment, StateError
 from transforms.segments import NO_WINDOW, Element, Head, read_segment, shard_again, translation
 from transforms.spool import Spool, WriteSegmentsFn
 from transforms.tally import Tally
@@ -132,14 +132,29 @@ def test_nothing_written_is_no_segment(run: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_segment_that_was_cut_off_is_told(run: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda whole: whole[:-3], "is cut off"),
+        (lambda whole: whole[:-20], "is cut off"),
+        (lambda whole: whole[:-1] + b"?", "is damaged"),
+        (lambda whole: whole[:6], "is damaged"),
+        (lambda whole: whole[:9] + b"\xff" + whole[10:], "is damaged"),
+        (lambda whole: b"something else", "is no segment"),
+    ],
+)
+def test_a_segment_that_is_not_as_it_was_written_is_told(damage: Callable[[bytes], bytes], said: str, run: str) -> None:
     (segment,) = write(run, "teak", [(0, b"payload")])
-    whole = Path(segment.path).read_bytes()
-    Path(segment.path).write_bytes(whole[:-3])
-    with pytest.raises(ValueError, match="cut off"):
+    path = Path(segment.path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(StateError, match=f"{path}: {said}; items wait there for their vendor: put the file back"):
         list(read_segment(segment.path)[1])
-    Path(segment.path).write_bytes(b"something else")
-    with pytest.raises(ValueError, match="no segment"):
+
+
+def test_a_segment_that_is_gone_is_told(run: str) -> None:
+    (segment,) = write(run, "teak", [(0, b"payload")])
+    Path(segment.path).unlink()
+    with pytest.raises(StateError, match="is gone; items wait there"):
         read_segment(segment.path)
 
 

@@ -183,6 +183,8 @@ def test_the_command_makes_the_job(relay_file: Path, capsys: pytest.CaptureFixtu
         (["--dead_letters=projects/my-project/subscriptions/x"], "is a subscription; expected projects/PROJECT/topics"),
         (["--hold=tomorrow"], "--hold"),
         (["--only=nobody"], "nobody is no destination"),
+        (["--runner=Nope"], "options: --runner: Nope: Unexpected pipeline runner: Nope. Valid values are"),
+        (["--runner=no.such.Runner"], "options: --runner: no.such.Runner: No module named 'no'"),
     ],
 )
 def test_what_is_wrong_is_said(
