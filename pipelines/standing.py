@@ -42,7 +42,7 @@ def standing(ledger: LedgerReader, destination: str) -> Standing:
         left, more_rejected, more_undelivered = segment.items, 0, segment.records
         if done or marks.rejected() or marks.undelivered():
             # A segment that was finished since then is gone: at that moment it waited.
-            with suppress(FileNotFoundError):
+            with suppress(segments.SegmentGone):
                 left, more_rejected, more_undelivered = _gone_through(segment, done, marks, tally)
         items += left
         tally.undelivered += left

@@ -25,6 +25,10 @@ _ELEMENT: Final = struct.Struct("<IqII")
 NO_WINDOW: Final = -(1 << 63)
 
 
+class SegmentGone(StateError):
+    """A segment that is not there."""
+
+
 class Head(msgspec.Struct, array_like=True, frozen=True):
     """How a segment's items were made: another relay file may be in force when they are sent."""
 
@@ -66,12 +70,12 @@ def write_element(file: IO[bytes], element: Element) -> None:
 
 
 def read_segment(path: str) -> tuple[Head, Iterator[Element]]:
-    """A segment's head and elements. StateError for a file that is gone, no segment, or not as it was written: at once,
-    or when its elements are read."""
+    """A segment's head and elements. SegmentGone when it is not there, StateError when it is no segment or not as it was
+    written: at once, or when its elements are read."""
     try:
         file = open(path, "rb")  # noqa: SIM115  # closed by the iterator
     except FileNotFoundError:
-        raise _damaged(path, "is gone") from None
+        raise SegmentGone(_words(path, "is gone")) from None
     try:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise _damaged(path, "is no segment")
@@ -99,7 +103,11 @@ def _elements(file: IO[bytes], path: str) -> Iterator[Element]:
 
 
 def _damaged(path: str, what: str) -> StateError:
-    return StateError(
+    return StateError(_words(path, what))
+
+
+def _words(path: str, what: str) -> str:
+    return (
         f"{path}: {what}; items wait there for their vendor: put the file back from a copy of the folder, or name another "
         "folder with --state to go on without all that waits in this one"
     )

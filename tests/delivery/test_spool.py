@@ -22,7 +22,7 @@ from pipelines.explain import explained
 from transforms import spool
 from transforms.elements import pack_items, unpack_items
 from transforms.ledger_reader import Segment, StateError
-from transforms.segments import NO_WINDOW, Element, Head, read_segment, shard_again, translation
+from transforms.segments import NO_WINDOW, Element, Head, SegmentGone, read_segment, shard_again, translation
 from transforms.spool import Spool, WriteSegmentsFn
 from transforms.tally import Tally
 
@@ -154,7 +154,7 @@ def test_a_segment_that_is_not_as_it_was_written_is_told(damage: Callable[[bytes
 def test_a_segment_that_is_gone_is_told(run: str) -> None:
     (segment,) = write(run, "teak", [(0, b"payload")])
     Path(segment.path).unlink()
-    with pytest.raises(StateError, match="is gone; items wait there"):
+    with pytest.raises(SegmentGone, match="is gone; items wait there"):
         read_segment(segment.path)
 
 
