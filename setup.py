@@ -46,7 +46,7 @@ setup(
         "numpy>=1.26,<3",
         "prometheus-client>=0.21,<1",
         "pyarrow>=14.0.1",
-        "pycurl>=7.45.4,<8",
+        "pycurl>=7.45.7,<8",
         "PyYAML>=6,<7",
         "rich>=13.7,<16",
         "starlette>=0.40,<2",

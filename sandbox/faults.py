@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Any
@@ -12,7 +13,7 @@ import msgspec
 from sandbox.vendors.base import JSON, Vendor
 
 _KEYS = (
-    "vendor", "path", "status", "body", "content_type", "retry_after", "delay_s", "reset", "truncate", "drop",
+    "vendor", "path", "containing", "status", "body", "content_type", "retry_after", "delay_s", "reset", "truncate", "drop",
     "item_errors", "next", "every", "after",
 )  # fmt: skip
 
@@ -24,6 +25,7 @@ class Fault:
     number: int
     vendor: str
     path: str  # prefix of the path behind the vendor's own prefix
+    containing: bytes  # part of the body, decompressed
     status: int | None
     body: bytes | None
     content_type: str
@@ -79,10 +81,12 @@ class Faults:
         self._faults.append(fault)
         return fault
 
-    def take(self, vendor: str, path: str) -> Fault | None:
-        """The fault that strikes this request, if any."""
+    def take(self, vendor: str, path: str, content: Callable[[], bytes]) -> Fault | None:
+        """The fault that strikes this request, if any. content: gives its body, decompressed."""
         for fault in self._faults:
             if fault.vendor != vendor or not path.startswith(fault.path) or fault.left == 0:
+                continue
+            if fault.containing and fault.containing not in content():
                 continue
             fault.seen += 1
             due = fault.seen - fault.after
@@ -126,6 +130,7 @@ def _parse(asked: object, vendors: dict[str, Vendor], number: int) -> Fault:
         number=number,
         vendor=vendor,
         path=_text(asked, "path") or "",
+        containing=(_text(asked, "containing") or "").encode(),
         status=status,
         body=body,
         content_type=content_type,

@@ -7,6 +7,7 @@ import socket
 import struct
 import time
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.types import Receive, Scope, Send
@@ -58,7 +59,7 @@ class Gate:
             )
             traffic.bytes += len(body)
             early = self._vendor.over_rate(request, clock)
-            fault = None if early else self._faults.take(self._vendor.slug, request.path)
+            fault = None if early else self._faults.take(self._vendor.slug, request.path, partial(_content, body))
             if fault is not None:
                 request.item_errors, request.reorder = fault.item_errors, fault.reorder
                 traffic.faulted += 1
@@ -101,6 +102,14 @@ def _answer(vendor: Vendor, request: Request) -> Reply:
     if not unpacker.eof or unpacker.unused_data:
         return _bad_body(vendor, 400, "body is not one whole gzip stream")
     return vendor.answer(request)
+
+
+def _content(body: bytes) -> bytes:
+    """A body as it was before it was compressed; as it came when it is not gzip."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(body, MAX_BODY_BYTES)
+    except zlib.error:
+        return body
 
 
 def _bad_body(vendor: Vendor, status: int, reason: str) -> Reply:

@@ -213,6 +213,11 @@ class Ledger(LedgerReader):
             _remove(one.path, f"{one.path}.done")
         _remove(*map(self.message_file, gone))
 
+    def sent(self, destination: str, traffic: Tally) -> None:
+        """What was sent of segments that go on waiting: their items' outcomes are in the journals."""
+        with self.transaction() as db:
+            self._add(db, destination, traffic, {})
+
     def _add(
         self, db: sqlite3.Connection, destination: str, tally: Tally, records: Mapping[int, RecordOutcomes]
     ) -> None:

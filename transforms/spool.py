@@ -28,6 +28,10 @@ MAX_WAITING = 8 << 30
 """Bytes that may wait on disk for all destinations before reading pauses, in a run without a state folder."""
 
 
+MOST_SEGMENTS = 64
+"""Segments in hand at a time: each has an open file, and small ones may wait by the thousand."""
+
+
 class Waiting(NamedTuple):
     """What waits for a destination."""
 
@@ -115,12 +119,20 @@ class Spool:
             queue = self._queues.setdefault(destination, deque())
             while not queue and destination not in self._closed:
                 self._changed.wait()
-            taken: list[Segment] = []
-            size = 0
-            while queue and (not taken or size + queue[0].bytes <= self.segment_bytes):
-                size += queue[0].bytes
-                taken.append(queue.popleft())
-            return taken
+            return self._fitting(queue, [])
+
+    def more(self, destination: str, held: Sequence[Segment]) -> list[Segment]:
+        """The next that are there and fit beside those in hand, without waiting."""
+        with self._changed:
+            return self._fitting(self._queues.setdefault(destination, deque()), held)
+
+    def _fitting(self, queue: deque[Segment], held: Sequence[Segment]) -> list[Segment]:
+        taken: list[Segment] = []
+        count, size = len(held), sum(one.bytes for one in held)
+        while queue and (not count or (count < MOST_SEGMENTS and size + queue[0].bytes <= self.segment_bytes)):
+            count, size = count + 1, size + queue[0].bytes
+            taken.append(queue.popleft())
+        return taken
 
     def finish(
         self, destination: str, segments: Sequence[Segment], tally: Tally, failed: Mapping[int, Sequence[Failed]]
@@ -139,6 +151,12 @@ class Spool:
         with self._changed:
             self._count(destination, segments, -1)
             self._changed.notify_all()
+
+    def sent(self, destination: str, traffic: Tally) -> None:
+        """What was sent of segments that go on waiting in the ledger."""
+        assert self.ledger is not None
+        self.ledger.sent(destination, traffic)
+        self.add_figures(destination, traffic)
 
     def unfinished(self, slice_: int) -> list[str]:
         """The destinations for which items of a slice wait or are being sent."""

@@ -58,6 +58,10 @@ class Tally(msgspec.Struct):
                 return round(2 ** (bucket / _STEPS), 3)
         return None
 
+    def traffic(self) -> Tally:
+        """What was sent, without what became of it."""
+        return Tally(requests=self.requests, retries=self.retries, bytes=self.bytes, latency=self.latency)
+
     def add(self, other: Tally) -> None:
         """Adds another tally of the same destination to this one."""
         for name in _COUNTS:

@@ -13,7 +13,8 @@ from sandbox import credentials
 from sandbox.server import Running
 from transforms.dead_letter import REJECTED, Failed
 from transforms.deliver.gate import Gate
-from transforms.deliver.sender import Policy, Sender
+from transforms.deliver.policy import Policy
+from transforms.deliver.sender import Sender
 from transforms.deliver.sink import packing_of, settings_of
 from transforms.destination import BatchRule, Destination
 from transforms.elements import Item, Origin
@@ -185,6 +186,7 @@ def check_arrived(
     assert len(found) - len(counts) <= duplicates
     check_order(found)
     view = sandbox.received(vendor=slug)
+    assert view["vendors"][slug]["requests"] <= sent.tally.requests, "something was sent that nobody counted"
     assert view["vendors"][slug]["overlaps"] == 0
     assert view["vendors"][slug]["max_in_flight"] <= sent.to.shards
     if not violations:

@@ -15,7 +15,8 @@ from deliveries import KINDS, SOURCE, VENDORS, arrived, at, check_order, shard_o
 from sandbox.server import Running
 from transforms.deliver.gate import Gate, Halt
 from transforms.deliver.parking import FIRST_PAUSE, LONGEST_PAUSE, Parking, words
-from transforms.deliver.sender import Policy, Sender
+from transforms.deliver.policy import Policy
+from transforms.deliver.sender import Sender
 from transforms.deliver.sink import packing_of, settings_of
 from transforms.destination import Destination
 from transforms.elements import Item
@@ -23,6 +24,16 @@ from transforms.pack import SourcedItem, pack
 from transforms.vendors import get
 
 EACH = pytest.mark.parametrize("slug", VENDORS)
+
+
+MARKS = {
+    "12traits": '"action_id":"0"',
+    "traitly": '"name":"spin 0"',
+    "parcelvoy": '"data":{"n":0}',
+    "swrve": '"payload":{"n":0}',
+    "teak": '"object_instance_id":"0"',
+}
+"""What only item 0 has."""
 
 
 class Sending:
@@ -41,6 +52,7 @@ class Sending:
         settings = settings_of(to)
         models = (KINDS[to.vendor].model,)
         policy = Policy(to.retry_s, to.connect_timeout_s, to.timeout_s, to.gzip, min(to.shards, 64), 0.02)
+        self.items = items
         self.sender = Sender(get(to.vendor), settings, models, policy, self.gate, None, self.parking)
         shards: dict[int, list[SourcedItem]] = {}
         for one in items:
@@ -96,6 +108,25 @@ def test_nothing_is_given_up_and_all_goes_out_in_order_when_it_is_back(sandbox: 
     assert sorted(number for _, number in found) == list(range(120))
     check_order(found)
     assert traffic(sandbox, slug)["overlaps"] == 0
+
+
+@EACH
+def test_an_item_that_the_vendor_chokes_on_is_not_taken_for_a_vendor_that_is_down(sandbox: Running, slug: str) -> None:
+    """It is what the destination is parked for; then another user's is the probe, and it alone is given up."""
+    sandbox.fault(vendor=slug, status=503, next=None)
+    to = at(sandbox, slug, shards=4, retry_s=0.3, batch={"items": 1})
+    with sending(to, 40) as one:
+        one.until_parked()
+        sandbox.clear_faults()
+        sandbox.fault(vendor=slug, status=500, containing=MARKS[slug], next=None)
+        one.join()
+        assert (one.sender.tally.delivered, one.sender.tally.undelivered) == (39, 1)
+        assert [failed.ref for failed in one.sender.failed] == [0]
+        assert one.sender.failed[0].reason.startswith("HTTP 500")
+        assert one.sender.failed[0].reason.endswith("; not taken within the 0.3 s of `retry: for`")
+    found = arrived(sandbox, slug)
+    assert sorted(number for _, number in found) == list(range(1, 40))
+    check_order(found)
 
 
 @pytest.mark.parametrize("slug", ["12traits", "teak"])

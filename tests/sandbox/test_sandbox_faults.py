@@ -116,6 +116,12 @@ def test_results_in_another_order(sandbox: Running) -> None:
     assert [each["user_id"] for each in teak(sandbox, "a", "b", "c").json["results"]] == ["c", "b", "a"]
 
 
+def test_only_requests_with_something_in_their_body_are_struck(sandbox: Running) -> None:
+    sandbox.fault(vendor="teak", status=500, containing='"user_id": "b"', next=None)
+    assert [teak(sandbox, user).status for user in ("a", "b", "c")] == [200, 500, 200]
+    assert sandbox.faults()[0]["seen"] == 1
+
+
 def statuses(sandbox: Running, count: int) -> list[int]:
     return [teak(sandbox, "a").status for _ in range(count)]
 
@@ -151,7 +157,7 @@ def test_which_requests_are_struck(sandbox: Running) -> None:
     ("fault", "message"),
     [
         ({"vendor": "acme"}, "vendor: must be one of 12traits, traitly, parcelvoy, swrve, teak"),
-        ({"vendor": "teak", "stauts": 500}, "stauts: unknown key; a fault has vendor, path, status"),
+        ({"vendor": "teak", "stauts": 500}, "stauts: unknown key; a fault has vendor, path, containing, status"),
         ({"vendor": "teak", "status": 99}, "status: must be an integer from 100 to 599"),
         ({"vendor": "teak", "reset": "now"}, "reset: must be before or after"),
         ({"vendor": "teak", "delay_s": -1}, "delay_s: must be a number of seconds up to 3600"),
@@ -163,6 +169,7 @@ def test_which_requests_are_struck(sandbox: Running) -> None:
         ({"vendor": "teak", "retry_after": "a\r\nb: c"}, "retry_after: must be seconds"),
         ({"vendor": "teak", "path": 1}, "path: must be a string"),
         ({"vendor": "teak", "content_type": "a\nb"}, "content_type: must be a string"),
+        ({"vendor": "teak", "containing": 7}, "containing: must be a string"),
         ({"vendor": "teak", "item_errors": "first"}, "item_errors: must be a list of indexes"),
         ({"vendor": "traitly", "item_errors": [0]}, "item_errors: traitly does not answer item by item"),
     ],

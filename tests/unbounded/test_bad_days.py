@@ -13,7 +13,7 @@ from unbounded_streams import Stream
 
 from sandbox.credentials import RELAY_FILE
 from sandbox.server import Running
-from transforms.deliver import courier, visit
+from transforms.deliver import courier, policy, visit
 from transforms.deliver.visit import Patience
 
 AGE = {"age_ms": 1000}
@@ -24,7 +24,7 @@ MANY = 40
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are real time, which these tests have less of than a vendor's bad day."""
-    monkeypatch.setattr(courier, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(policy, "FIRST_PAUSE", 0.05)
 
 
 def check(sandbox: Running, slug: str, numbers: Sequence[int], duplicates: int = 0) -> None:

@@ -61,6 +61,7 @@ _NETWORK_ERRORS = {
     pycurl.E_COULDNT_CONNECT: "connection refused",
     pycurl.E_OPERATION_TIMEDOUT: "no answer in time",
     pycurl.E_GOT_NOTHING: "connection closed without an answer",
+    pycurl.E_ABORTED_BY_CALLBACK: "connection closed without an answer",  # as a request leaves once
     pycurl.E_RECV_ERROR: "connection lost while waiting for the answer",
     pycurl.E_SEND_ERROR: "connection lost while sending",
     pycurl.E_PARTIAL_FILE: "the answer was cut off",

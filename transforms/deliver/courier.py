@@ -18,7 +18,8 @@ from transforms.credentials import CredentialError
 from transforms.dead_letter import UNDELIVERED, Failed
 from transforms.deliver.gate import Gate, Halt
 from transforms.deliver.parking import words
-from transforms.deliver.sender import FIRST_PAUSE, LONGEST_PAUSE, Policy, Sender, _Send
+from transforms.deliver.policy import Policy, pause_after
+from transforms.deliver.sender import Sender, _Send
 from transforms.deliver.sink import packing_of, settings_of
 from transforms.deliver.waiting import Name
 from transforms.destination import Destination
@@ -37,11 +38,6 @@ Key = tuple[int, int]
 """Names an item in its shard: (its reference there, its model)."""
 
 _log = logging.getLogger(__name__)
-
-
-def pause_after(tries: int) -> float:
-    """Seconds to wait after so many tries without success: they double from the first to the longest, with jitter."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(tries - 1, 16)) * random.uniform(0.5, 1.0)
 
 
 class Trouble(NamedTuple):

@@ -31,15 +31,24 @@ class Returned(NamedTuple):
 class _Handle:
     """A libcurl handle with the route it is set up for and the answer it is receiving."""
 
-    __slots__ = ("answer", "curl", "route", "shard", "zipped")
+    __slots__ = ("answer", "curl", "left", "route", "shard", "zipped")
 
     def __init__(self, connect_timeout: float, timeout: float) -> None:
         self.answer: list[bytes] = []
         self.curl = open_handle(connect_timeout, timeout, self.answer.append)
+        # When a kept connection ends without an answer, libcurl would send the request once more by itself: uncounted,
+        # past the rate and the pauses, and perhaps a second time to a vendor that had taken it.
+        self.curl.setopt(pycurl.PREREQFUNCTION, self._leaves)
+        self.left = False
+        """Whether the request has left."""
         self.route: Route | None = None
         self.zipped = False
         self.shard: int | None = None
         """Whose request is on its way; None while the handle is idle."""
+
+    def _leaves(self, *_: object) -> int:
+        again, self.left = self.left, True
+        return int(pycurl.PREREQFUNC_ABORT if again else pycurl.PREREQFUNC_OK)
 
 
 class Requests:
@@ -87,7 +96,7 @@ class Requests:
             curl.setopt(pycurl.HTTPHEADER, self._header(route) + (["Content-Encoding: gzip"] if zipped else []))
             handle.route, handle.zipped = route, zipped
         curl.setopt(pycurl.POSTFIELDS, body)
-        handle.shard = shard
+        handle.shard, handle.left = shard, False
         self._multi.add_handle(curl)
         return len(body)
 

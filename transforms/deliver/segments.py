@@ -11,7 +11,8 @@ from transforms import segments, spool
 from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
 from transforms.deliver import journal, parking
 from transforms.deliver.gate import Gate
-from transforms.deliver.sender import Policy, Sender
+from transforms.deliver.policy import Policy
+from transforms.deliver.sender import Sender
 from transforms.deliver.sink import FAILED, Delivered, Group, SinkFn
 from transforms.destination import Destination
 from transforms.elements import Item, Origin
@@ -65,6 +66,7 @@ class DeliverSegmentsFn(SinkFn):
             tally, failed = self._deliver(taken)
             whole = tally.delivered + tally.rejected + tally.undelivered == sum(one.items for one in taken)
             if not whole:  # a halt; what has no outcome waits on disk, and its journal says the rest
+                waiting.sent(self.destination.name, tally.traffic())
                 return
             waiting.finish(self.destination.name, taken, tally, failed)
             if waiting.ledger is None:  # which has the sums otherwise
@@ -72,18 +74,18 @@ class DeliverSegmentsFn(SinkFn):
 
     def _deliver(self, taken: list[Segment]) -> tuple[Tally, dict[int, list[Failed]]]:
         """Sends the items of segments that have no outcome yet. Returns the outcomes of all of them that have one:
-        figures, and by slice what was not delivered."""
+        figures, and by slice what was not delivered. Adds to `taken` the segments that were taken up meanwhile."""
         self._before, self._failed_before = Tally(), []
         self._taken: dict[int, _Taken] = {}
-        groups = self._groups(taken)
-        if self._journal is not None:
-            own = {
-                number: {now: index for index, now in enumerate(held.models) if now is not None}
-                for number, held in self._taken.items()
-                if held.models is not None
-            }
-            self._journal.open({one.number: one.path for one in taken}, own)
-        tally, failed = self._send(groups)
+
+        def meanwhile() -> None:
+            # Items of other users may be what the vendor takes again, or never refused.
+            assert self._sender is not None
+            if self._sender.parked and (more := spool.of(self.run).more(self.destination.name, taken)):
+                self._queue(self._take_up(more))
+                taken.extend(more)
+
+        tally, failed = self._send(self._take_up(taken), meanwhile)
         if self._journal is not None:
             self._journal.close()
         tally.add(self._before)
@@ -91,6 +93,19 @@ class DeliverSegmentsFn(SinkFn):
         for failure in (*self._failed_before, *failed):
             by_slice.setdefault(self._taken[failure.segment].slice, []).append(failure)
         return tally, by_slice
+
+    def _take_up(self, segments: Sequence[Segment]) -> list[Group]:
+        """Opens segments and their journals."""
+        groups = self._groups(segments)
+        if self._journal is not None:
+            held = {one.number: self._taken[one.number] for one in segments}
+            own = {
+                number: {now: index for index, now in enumerate(one.models) if now is not None}
+                for number, one in held.items()
+                if one.models is not None
+            }
+            self._journal.open({one.number: one.path for one in segments}, own)
+        return groups
 
     def _groups(self, taken: Iterable[Segment]) -> list[Group]:
         groups: dict[tuple[int, int], list[tuple[int, bytes]]] = {}

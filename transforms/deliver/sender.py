@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import heapq
-import random
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from transforms.credentials import MASK, redact
 from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
 from transforms.deliver.gate import Gate, Halt
 from transforms.deliver.journal import Journal
 from transforms.deliver.parking import Parking
+from transforms.deliver.policy import Policy, pause_after
 from transforms.deliver.requests import Requests
-from transforms.destination import Destination
 from transforms.pack import SourcedItem, TooLarge
 from transforms.tally import Tally
 from transforms.vendors.base import (
@@ -33,32 +31,8 @@ from transforms.vendors.base import (
     excerpt,
 )
 
-CONNECTIONS = 64
-"""Connections a worker opens to one destination at the most; there is never use for more than it has shards."""
-
-FIRST_PAUSE = 0.25
-LONGEST_PAUSE = 30.0
-"""Seconds between tries: they double from the first to the longest, with jitter."""
-
 GRACE = 5.0
 """Seconds that requests on their way have to be answered when the sending is to stop and items can wait on disk."""
-
-
-class Policy(NamedTuple):
-    """How requests are sent. Times in seconds."""
-
-    retry: float
-    """Longest time that one batch is tried for."""
-    connect_timeout: float
-    timeout: float
-    gzip: bool
-    connections: int
-    first_pause: float = FIRST_PAUSE
-
-    @classmethod
-    def of(cls, to: Destination) -> Policy:
-        """As the relay file sets a destination up."""
-        return cls(to.retry_s, to.connect_timeout_s, to.timeout_s, to.gzip, min(to.shards, CONNECTIONS))
 
 
 class _Send:
@@ -133,10 +107,17 @@ class Sender:
             self._ready.append(shard)
         queue.append(iter(batches))
 
-    def drain(self) -> None:
-        """Sends until every queued item has its outcome."""
+    @property
+    def parked(self) -> bool:
+        """Whether what is queued waits for a vendor that is down."""
+        return self._parking is not None and self._parking.halt is not None and self._gate.halt is None
+
+    def drain(self, meanwhile: Callable[[], None] | None = None) -> None:
+        """Sends until every queued item has its outcome. `meanwhile` is called again and again, and may put more."""
         while self._queues:
             self.pump(wait=True)
+            if meanwhile is not None:
+                meanwhile()
         if self._journal is not None:
             self._journal.flush()
 
@@ -231,7 +212,7 @@ class Sender:
                 answer, verdict = shown, self._vendor.read(shown, batch)
         now = time.monotonic()
         ready = True
-        if self._parking is not None and self._parking.halt is not None and not isinstance(verdict, Retry | Stop):
+        if self._parking is not None and self._parking.halt is not None and _takes(verdict, batch):
             self._release_parked()
         match verdict:
             case Delivered():
@@ -289,12 +270,12 @@ class Sender:
         """Puts a batch back for later, or gives it up. Returns whether the shard may go on at once."""
         send.failing_since = send.failing_since or send.started
         send.failed_at = send.failed_at or now
+        if answer.retry_after:
+            self._gate.pause(now + answer.retry_after)
         if self._parking is not None and self._parking.halt is not None:
             self._park(self._parking.still(reason), send, shard, answer, now)
             return False
-        pause = min(LONGEST_PAUSE, self._policy.first_pause * 2 ** min(send.attempts - 1, 16)) * random.uniform(
-            0.5, 1.0
-        )
+        pause = pause_after(send.attempts, self._policy.first_pause)
         left = send.failing_since + self._policy.retry - now
         # The last try is made when the budget ends, unless the vendor asked for more time than is left.
         pause = max(pause, answer.retry_after) if answer.retry_after else min(pause, left)
@@ -313,19 +294,18 @@ class Sender:
             else:
                 self._fail(UNDELIVERED, send.batch.items, reason, answer)
             return True
-        if answer.retry_after:
-            self._gate.pause(now + answer.retry_after)
         self._queues[shard].appendleft(send)
         heapq.heappush(self._later, (now + pause, shard))
         return False
 
     def _park(self, halt: Halt, send: _Send, shard: int, answer: Answer, now: float) -> None:
-        """Keeps a batch for a vendor that is down: it is the first to go out again."""
+        """Keeps a batch for a vendor that is down: it is the first of its shard to go out again. Another shard's is the next
+        probe: were it always the same, an item that the vendor chokes on would pass for a vendor that is down."""
         assert self._parking is not None
         self._parking.park(halt, now, answer.retry_after)
         send.failing_since = send.failed_at = 0.0
         self._queues[shard].appendleft(send)
-        self._ready.appendleft(shard)
+        self._ready.append(shard)
 
     def _release_parked(self) -> None:
         """The vendor takes items again: what was refused before has all of its budget again."""
@@ -398,6 +378,13 @@ class Sender:
         self._flying.clear()
         self._gate.leave(len(self._queues))
         self._queues.clear()
+
+
+def _takes(verdict: Verdict, batch: Batch) -> bool:
+    """Whether an answer shows that the vendor is up: it took something, or refused it for what it is."""
+    if isinstance(verdict, Partial):
+        return len(set(verdict.again) - set(verdict.rejected)) < len(batch.items)
+    return not isinstance(verdict, Retry | Stop)
 
 
 def _some(batch: Batch, indexes: Iterable[int]) -> Batch:

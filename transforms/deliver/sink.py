@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -13,7 +13,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from transforms.credentials import resolve_all
 from transforms.dead_letter import Failed
 from transforms.deliver.gate import Gate, gate
-from transforms.deliver.sender import Policy, Sender
+from transforms.deliver.policy import Policy
+from transforms.deliver.sender import Sender
 from transforms.destination import Destination
 from transforms.elements import Item, Origin, unpack_items
 from transforms.pack import Packing, TooLarge, in_time_order, pack
@@ -88,19 +89,23 @@ class SinkFn(beam.DoFn):
     def _open_sender(self, policy: Policy, pace: Gate) -> Sender:
         return Sender(get(self.destination.vendor), self._settings, self.models, policy, pace)
 
-    def _send(self, grouped: list[Group]) -> tuple[Tally, list[Failed]]:
+    def _send(self, grouped: list[Group], meanwhile: Callable[[], None] | None = None) -> tuple[Tally, list[Failed]]:
         """Sends groups: the windows of a shard one after the other, the shards side by side. Empties the list, and
-        gives the outcomes."""
+        gives the outcomes. meanwhile: as of Sender.drain."""
         sender = self._sender
         assert sender is not None
-        grouped.sort(key=lambda group: group.start)
-        for group in grouped:
-            sender.put(group.shard, self._batches(group.packed))
-        grouped.clear()
-        sender.drain()
+        self._queue(grouped)
+        sender.drain(meanwhile)
         outcomes = sender.tally, sender.failed
         sender.tally, sender.failed = Tally(), []
         return outcomes
+
+    def _queue(self, grouped: list[Group]) -> None:
+        assert self._sender is not None
+        grouped.sort(key=lambda group: group.start)
+        for group in grouped:
+            self._sender.put(group.shard, self._batches(group.packed))
+        grouped.clear()
 
     def _outcomes(self, tally: Tally, failed: list[Failed]) -> Iterator[Any]:
         yield self.destination.name, tally

@@ -14,7 +14,8 @@ from apache_beam.utils.timestamp import Timestamp
 
 from transforms.carried import Carried, size_of
 from transforms.dead_letter import UNDELIVERED, Failed
-from transforms.deliver.courier import POLL, Courier, Flight, Key, Trouble, courier, pause_after
+from transforms.deliver.courier import POLL, Courier, Flight, Key, Trouble, courier
+from transforms.deliver.policy import pause_after
 from transforms.deliver.sink import FAILED
 from transforms.deliver.waiting import NO_WINDOW, Entry, Held, Name, named, split
 from transforms.destination import Destination
