@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,10 +47,11 @@ class Sending:
         def tell(halt: Halt | None) -> None:
             self.told.append((time.monotonic(), None if halt is None else words(name, halt)))
 
+        settings = settings_of(to)
         self.gate = Gate(to.rate, to.shards)
         self.gate.enter(to.shards)
+        self.gate.share(to.vendor, settings.url, settings.credentials)
         self.parking = Parking(tell, first_pause)
-        settings = settings_of(to)
         models = (KINDS[to.vendor].model,)
         policy = Policy(to.retry_s, to.connect_timeout_s, to.timeout_s, to.gzip, min(to.shards, 64), 0.02)
         self.items = items
@@ -85,6 +87,7 @@ def sending(to: Destination, count: int, *, users: int = 40, first_pause: float 
         one.gate.stop(Halt("the test is over"))
         one.join()
         one.sender.close()
+        one.gate.close()
 
 
 @EACH
@@ -196,6 +199,37 @@ def test_the_pause_that_the_vendor_asks_for_is_kept(sandbox: Running) -> None:
         before = traffic(sandbox, "teak")["requests"]
         one.until(lambda: traffic(sandbox, "teak")["requests"] > before)
         assert time.monotonic() - parked > 1.7
+
+
+def test_a_pause_beyond_the_budget_is_kept_by_other_processes_too(
+    sandbox: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    sandbox.fault(vendor="teak", status=429, retry_after=20, next=None)
+    to = at(sandbox, "teak", shards=1, retry_s=0.2, rate=50.0)
+    with sending(to, 10) as one:
+        one.until_parked()
+    other = Gate(to.rate, to.shards)
+    other.share(to.vendor, settings_of(to).url, settings_of(to).credentials)
+    try:
+        assert 15 < other.claim(time.monotonic()) <= 20
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("results", [[], [{"status": "rate_limit"}] * 5], ids=["none", "rate limit"])
+def test_answers_in_which_nothing_is_taken_are_no_sign_of_life(sandbox: Running, results: list[Any]) -> None:
+    sandbox.fault(vendor="teak", status=200, body={"status": "ok", "results": results}, next=None)
+    with sending(at(sandbox, "teak", shards=4, retry_s=0.2, batch={"items": 5}), 60, first_pause=0.1) as one:
+        one.until_parked()
+        time.sleep(1.5)
+        assert one.told[1:] == []
+        before = traffic(sandbox, "teak")["requests"]
+        assert before < 40, "each shard's tries within the budget, and probes with growing pauses"
+        sandbox.clear_faults()
+        one.join()
+        assert (one.sender.tally.delivered, one.sender.failed) == (60, [])
+    assert {number for _, number in arrived(sandbox, "teak")} == set(range(60))
 
 
 def test_another_reason_is_told_once(sandbox: Running) -> None:
