@@ -12,8 +12,8 @@ from transforms.credentials import CredentialError
 from transforms.ledger_reader import StateError
 from transforms.letter_stores import LetterError
 from transforms.located import Problem, Problems
-from transforms.pull import SubscriptionError
 from transforms.read import NoInput
+from transforms.subscriber import SubscriptionError
 
 
 def explained(error: BaseException) -> list[str] | None:

@@ -101,6 +101,10 @@ class Run:
         for one in self.gates.values():
             one.stop(INTERRUPTED)
 
+    def give_up_mapping(self, seconds: float) -> None:
+        """A slice that is not mapped in so many seconds is not waited for."""
+        self.progress.give_up_at = time.monotonic() + seconds
+
     def run(self, slices: Iterator[Slice]) -> Report:
         """Relays all slices. Raises what the steps raise for input that cannot be read at all (NoInput), and for a disk
         that takes nothing (OSError, sqlite3.Error)."""
@@ -169,28 +173,37 @@ class Run:
     # Mapping -----------------------------------------------------------------------------------
 
     def map(self, one: Slice) -> int:
-        """Reads and maps a slice, and hands it to delivery. Returns its number in the ledger, 0 without."""
-        plan = self.plan
-        chosen = [to for to in plan.destinations if to.name in one.destinations]
+        """Reads and maps a slice, and hands it to delivery. Returns its number in the ledger, 0 without, or when mapping
+        was given up: as if the process had been killed then, nothing of the slice counts."""
+        chosen = [to for to in self.plan.destinations if to.name in one.destinations]
         if one.model is not None:
             chosen = [dataclasses.replace(to, models=(one.model,)) for to in chosen]
         sums = self.id if self.ledger is None else f"{self.id}/map"
         before = self.progress.records
-        with _pipeline() as pipeline:
-            chunks = pipeline | "Read" >> one.read
-            spread = [dataclasses.replace(to, shards=to.shards * self._parts(to)) for to in chosen]
-            step = one.step or MapRecordsFn(plan.source, spread, plan.selection, self.id)
-            mapped = chunks | "Map" >> beam.ParDo(step).with_outputs(TALLY, FAILED, *(tag(to.name) for to in chosen))
-            for to in chosen:
-                items = in_windows(mapped[tag(to.name)], to)
-                items | f"Spool {to.name}" >> beam.ParDo(spool.WriteSegmentsFn(self.id, to.name, self._head(to)))
-            self._count(mapped[TALLY], mapped[FAILED], sums)
-            if self.dead_letters is not None:
-                mapped[FAILED] | "Write dead letters" >> beam.ParDo(
-                    WriteDeadLettersFn(self.dead_letters, plan.vendors, plan.versions, plan.layout)
-                )
+        try:
+            with _pipeline() as pipeline:
+                self._wire(pipeline, one, chosen, sums)
+        except BaseException as error:
+            if not _by(error, progress.GivenUp):
+                raise
+            return 0
         self.slices += 1
         return self._keep(one, sums, self.progress.records - before) if self.ledger is not None else 0
+
+    def _wire(self, pipeline: beam.Pipeline, one: Slice, chosen: Sequence[Destination], sums: str) -> None:
+        plan = self.plan
+        chunks = pipeline | "Read" >> one.read
+        spread = [dataclasses.replace(to, shards=to.shards * self._parts(to)) for to in chosen]
+        step = one.step or MapRecordsFn(plan.source, spread, plan.selection, self.id)
+        mapped = chunks | "Map" >> beam.ParDo(step).with_outputs(TALLY, FAILED, *(tag(to.name) for to in chosen))
+        for to in chosen:
+            items = in_windows(mapped[tag(to.name)], to)
+            items | f"Spool {to.name}" >> beam.ParDo(spool.WriteSegmentsFn(self.id, to.name, self._head(to)))
+        self._count(mapped[TALLY], mapped[FAILED], sums)
+        if self.dead_letters is not None:
+            mapped[FAILED] | "Write dead letters" >> beam.ParDo(
+                WriteDeadLettersFn(self.dead_letters, plan.vendors, plan.versions, plan.layout)
+            )
 
     def _keep(self, one: Slice, sums: str, records: int) -> int:
         """Writes down that a slice is mapped; only then is it sent."""
@@ -277,6 +290,13 @@ class Run:
         """Why a destination takes nothing, or nothing more was sent to it."""
         parked = parking.of(self.id, name)
         return (parked and parked.halt) or self.gates[name].halt
+
+
+def _by(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether an error came of one of this kind: Beam puts its own in place of what a step raises."""
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _join(threads: Sequence[threading.Thread], interrupt: Callable[[], None]) -> None:

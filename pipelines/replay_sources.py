@@ -16,9 +16,10 @@ from transforms.letter_marks import DELIVERED, FAILED_AGAIN, REPLAYED, WAITS, Ma
 from transforms.letter_shape import Letter
 from transforms.letter_stores import is_topic
 from transforms.letters import letter_files, letter_of, read_letters
-from transforms.pull import Amount, Pulled, Puller, number_of
+from transforms.pull import Amount, Puller, number_of
 from transforms.sources.files import is_local
 from transforms.sources.messages import Message
+from transforms.subscriber import Pulled
 
 BATCH_LETTERS: Final = 20_000
 BATCH_BYTES: Final = 64 << 20

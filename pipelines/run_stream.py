@@ -28,11 +28,12 @@ from pipelines.stream_display import watching_stream
 from transforms.deliver import parking
 from transforms.intake import Slice
 from transforms.ledger import Ledger
-from transforms.pull import Amount, Pulled, Puller, number_of
+from transforms.pull import Amount, Puller, number_of
 from transforms.read import Read
 from transforms.report import DONE, NOT_BALANCED, Report
 from transforms.snapshot import DestinationState, Snapshot
 from transforms.sources.messages import Message, write_messages
+from transforms.subscriber import Pulled
 
 ENOUGH = Amount(messages=30_000, bytes=32 << 20)
 """What makes a slice at once. When less comes, the age of its oldest message does."""
@@ -65,6 +66,9 @@ FORGET_S = 10.0
 ACKNOWLEDGE_S = 0.05
 """Seconds between the looks at what may be acknowledged."""
 
+MAPPED_S = 2.0
+"""Seconds that a slice may still be mapped when the stream is stopped; its messages go back to Pub/Sub otherwise."""
+
 STOP_S = 1.5
 """Seconds that the deliveries go on when the stream is stopped."""
 
@@ -85,7 +89,7 @@ class Stream:
 
     def __init__(self, plan: Plan, ledger: Ledger, puller: Puller, dead_letters: str | None) -> None:
         self.job = Run(plan, dead_letters=dead_letters, ledger=ledger, park=True)
-        self.stopping = threading.Event()
+        self._stopping = threading.Event()
         self.holding = ""
         """Why nothing is pulled; empty when it is."""
         self._plan = plan
@@ -107,8 +111,13 @@ class Stream:
         self._told_at = time.monotonic()
         self._errors: list[BaseException] = []
 
+    def stop(self) -> None:
+        """Ends `run` in order."""
+        self._stopping.set()
+        self.job.give_up_mapping(MAPPED_S)
+
     def run(self) -> Report:
-        """Relays until `stopping` is set. Raises what ended it otherwise."""
+        """Relays until `stop` is called. Raises what ended it otherwise."""
         for number, acknowledged, ids in self._ledger.messages():
             now = time.monotonic()
             self._ids[number] = ids
@@ -122,7 +131,7 @@ class Stream:
             with self.job as job:
                 self._puller.start()
                 acknowledging.start()
-                while not self.stopping.is_set():
+                while not self._stopping.is_set():
                     self._check()
                     self._hold()
                     self._next()
@@ -134,6 +143,7 @@ class Stream:
             acknowledging.join()
             # What was mapped is delivered or waits in the ledger: Pub/Sub need not keep it.
             self._acknowledge(patience_s=0.0)
+            self._puller.give_back()
         finally:
             self._done.set()
             self._puller.close()
@@ -191,7 +201,8 @@ class Stream:
         path = self._ledger.message_file(number)
         write_messages(path, self._puller.subscription, messages)
         names = tuple(to.name for to in self._plan.destinations)
-        self.job.map(Slice(Read([path], split=False), names, messages=self._ids[number], number=number))
+        if not self.job.map(Slice(Read([path], split=False), names, messages=self._ids[number], number=number)):
+            return  # given up
         with self._lock:
             self._pending[number].durable_since = time.monotonic()
 
@@ -355,7 +366,7 @@ def run_stream(
             display.show_notes(notes)
         stream = Stream(plan, ledger, Puller(subscription), dead_letters)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(stopped_by_signals(stream.stopping.set))
+            stack.enter_context(stopped_by_signals(stream.stop))
             stack.enter_context(rarely_collecting())
             if metrics is not None:
                 stack.enter_context(serving(stream.snapshot, metrics[1], metrics[0]))

@@ -21,7 +21,7 @@ from transforms.destination import Destination
 from transforms.elements import Chunk, Item, Packer, record_ref, split_ref
 from transforms.located import Node
 from transforms.mapping import Mapper, MapTally, ModelSpec, Rejected, compile_mapping
-from transforms.progress import Progress, progress
+from transforms.progress import GivenUp, Progress, progress
 from transforms.sources.records import RawRecord, raw_records
 from transforms.tally import Tally
 from transforms.vendors import get, mapping_file
@@ -215,7 +215,9 @@ class MapRecordsFn(beam.DoFn):
             held.originals = self._originals
 
     def process(self, chunk: Chunk) -> Iterator[Any]:
-        """Maps one chunk."""
+        """Maps one chunk. GivenUp when the run is not to be waited for."""
+        if self._progress.given_up:
+            raise GivenUp
         if chunk.source != self._of:
             yield from self._pass_on(0)
             self._of = chunk.source

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 
 
@@ -15,6 +17,17 @@ class Progress:
     """Bytes of (decompressed) input gone through."""
     stopped: bool = False
     """Nothing more is to be read."""
+    give_up_at: float = math.inf
+    """Time of time.monotonic() at which mapping is given up."""
+
+    @property
+    def given_up(self) -> bool:
+        """Whether what is being mapped is not to be finished."""
+        return time.monotonic() >= self.give_up_at
+
+
+class GivenUp(Exception):
+    """Mapping ended before its end, as it was told to."""
 
 
 _runs: dict[str, Progress] = {}

@@ -1,21 +1,16 @@
-"""Pulling from a Pub/Sub subscription: messages into memory, their leases kept, their acknowledgements sent.
-
-Unary pulls, as they give as many messages as there are at once; the client library's streaming pull hands each message
-to a callback of its own, which costs more than all that is done with it here.
-"""
+"""Pulling from a Pub/Sub subscription: messages into memory, their leases kept, their acknowledgements sent."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 from google.api_core.exceptions import (
-    DeadlineExceeded,
     GoogleAPICallError,
     InvalidArgument,
     NotFound,
@@ -23,12 +18,8 @@ from google.api_core.exceptions import (
     Unauthenticated,
 )
 from google.auth.exceptions import GoogleAuthError
-from google.cloud import pubsub_v1
-from google.pubsub_v1 import types
 
-from transforms.sources.messages import Message
-
-MESSAGES_A_PULL: Final = 1_000
+from transforms.subscriber import EMULATOR, MESSAGES_A_PULL, STOPPED_TELL_S, Pulled, Subscriber, SubscriptionError
 
 PULLS: Final = 3
 """Pulls at a time while answers are full; one when they are not, as Pub/Sub has no more to give then."""
@@ -37,48 +28,26 @@ BUFFER_MESSAGES: Final = 200_000
 BUFFER_BYTES: Final = 64 << 20
 """What may wait in memory before pulling pauses."""
 
-IDS_A_REQUEST: Final = 2_000
-"""Ids in a request to acknowledge: Pub/Sub takes requests of up to 512 KiB ("Quotas and limits", Resource limits)."""
-
 LEASE_S: Final = 20
 """Seconds for which a message is ours; after a kill it takes so long until it comes again."""
 
 RENEW_S: Final = 6.0
 """Seconds between the renewals of leases."""
 
-CALL_S: Final = 30.0
-"""Seconds that a pull waits."""
+START_S: Final = 8.0
+"""Seconds that the first call may take."""
 
 LOOK_S: Final = 0.5
-
-TELL_S: Final = 5.0
-STOPPED_TELL_S: Final = 1.0
-"""Seconds that Pub/Sub has to take what it is told: acknowledgements and leases; less when all is to end."""
 
 LONGEST_PAUSE_S: Final = 30.0
 
 _log = logging.getLogger(__name__)
 
 
-class SubscriptionError(Exception):
-    """A subscription that cannot be pulled from; the text names it and says what to do."""
-
-
 class Amount(NamedTuple):
     """Of messages; either number is a bound."""
 
     messages: int
-    bytes: int
-
-
-@dataclass
-class Pulled:
-    """What one pull gave."""
-
-    messages: list[Message]
-    ack_ids: list[str]
-    at: float
-    """When it came, in seconds of time.monotonic()."""
     bytes: int
 
 
@@ -108,17 +77,14 @@ class Puller:
         """Calls that failed and are tried again, for displays."""
         self._failed = 0
         """Pulls in a row that failed."""
-        try:
-            self._client = pubsub_v1.SubscriberClient()
-        except GoogleAuthError as error:
-            raise SubscriptionError(
-                f"{subscription}: no Google credentials here; run: gcloud auth application-default login"
-            ) from error
+        self._calls = Subscriber(subscription)
         self._buffer: list[Pulled] = []
         self._bytes = self._count = 0
         self._wanted = Amount(0, 0)
         """What `take` waits for."""
         self._leased: dict[int, Pulled] = {}
+        self._newest_ms = 0
+        """When the newest message that was pulled was published."""
         self._stopping = threading.Event()
         """Nothing more is pulled."""
         self._closing = threading.Event()
@@ -139,36 +105,39 @@ class Puller:
     def start(self) -> None:
         """Begins. SubscriptionError when the subscription is not there, or may not be used."""
         try:
-            self._add(self._pull(wait=False))
+            self._add(self._calls.pull(wait=False, timeout=START_S))
         except (NotFound, PermissionDenied, Unauthenticated, InvalidArgument) as error:
             raise SubscriptionError(f"{self.subscription}: {error.message}") from error
         except (GoogleAPICallError, GoogleAuthError) as error:
-            raise SubscriptionError(f"{self.subscription}: cannot be pulled from: {error}") from error
+            where = os.environ.get(EMULATOR)
+            remedy = f"start the emulator, or unset {EMULATOR} ({where})" if where else "is the network there?"
+            raise SubscriptionError(f"{self.subscription}: cannot be pulled from: {error}; {remedy}") from error
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
         """Pulls no more, and gives back what was not taken, so that it goes to others at once."""
         self._stopping.set()
+        self._calls.tell_s = STOPPED_TELL_S
         with self._changed:
             self._changed.notify_all()
             buffered, self._buffer = self._buffer, []
         for pulled in buffered:
             self._forget(pulled)
-        self._modify((ack_id for pulled in buffered for ack_id in pulled.ack_ids), 0)
+        self._lease((ack_id for pulled in buffered for ack_id in pulled.ack_ids), 0)
 
     def give_back(self) -> None:
         """Gives back all that was taken and is not acknowledged."""
         with self._changed:
             leased = list(self._leased.values())
             self._leased.clear()
-        self._modify((ack_id for pulled in leased for ack_id in pulled.ack_ids), 0)
+        self._lease((ack_id for pulled in leased for ack_id in pulled.ack_ids), 0)
 
     def close(self) -> None:
         """Ends the threads and the connection."""
         self._stopping.set()
         self._closing.set()
-        self._client.close()  # which ends the call that waits for messages
+        self._calls.close()  # which ends the call that waits for messages
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(1.0)
@@ -187,10 +156,14 @@ class Puller:
 
     @property
     def oldest_s(self) -> float | None:
-        """Seconds for which the oldest unacknowledged message has been here; None without any."""
+        """Seconds since the oldest message that was pulled and is not acknowledged was published; None without any.
+
+        While nothing is pulled, at the most as many as the oldest at Pub/Sub is old.
+        """
         with self._changed:
-            at = min((pulled.at for pulled in self._leased.values()), default=None)
-        return None if at is None else time.monotonic() - at
+            waiting = self._newest_ms if self._paused and self._newest_ms else None
+            oldest = min((pulled.oldest_ms for pulled in self._leased.values()), default=waiting)
+        return None if oldest is None else max(0.0, time.time() - oldest / 1000)
 
     def take(self, age_s: float, enough: Amount, most: Amount, until: float) -> list[Pulled]:
         """Waits for messages until a time of time.monotonic(), and until the oldest is `age_s` old or there are enough.
@@ -235,7 +208,7 @@ class Puller:
             return [(places[0], pulled)]
         parts: dict[int, Pulled] = {}
         for message, ack_id, place in zip(pulled.messages, pulled.ack_ids, places, strict=True):
-            part = parts.setdefault(place, Pulled([], [], pulled.at, 0))
+            part = parts.setdefault(place, Pulled([], [], pulled.at, pulled.oldest_ms, 0))
             part.messages.append(message)
             part.ack_ids.append(ack_id)
         with self._changed:
@@ -245,16 +218,9 @@ class Puller:
 
     def acknowledge(self, pulled: Sequence[Pulled]) -> None:
         """Tells Pub/Sub that these are done with. GoogleAPICallError when it cannot be told; they stay leased then."""
-        for ids in _pieces([ack_id for one in pulled for ack_id in one.ack_ids]):
-            self._client.acknowledge(
-                request={"subscription": self.subscription, "ack_ids": ids}, timeout=self._tell_s, retry=None
-            )
+        self._calls.acknowledge([ack_id for one in pulled for ack_id in one.ack_ids])
         for one in pulled:
             self._forget(one)
-
-    @property
-    def _tell_s(self) -> float:
-        return STOPPED_TELL_S if self._stopping.is_set() else TELL_S
 
     # In threads of their own -------------------------------------------------------------------
 
@@ -274,7 +240,7 @@ class Puller:
                 self._changed.wait(0.5)
                 return
         try:
-            pulled = self._pull(wait=True)
+            parts = self._calls.pull(wait=True)
         except (GoogleAPICallError, GoogleAuthError, ValueError) as error:
             if self._closing.is_set():  # ValueError: the channel was closed
                 return
@@ -285,82 +251,45 @@ class Puller:
             self._stopping.wait(pause)
             return
         self._failed = 0
-        if len(pulled.messages) >= MESSAGES_A_PULL:
+        if sum(len(pulled.messages) for pulled in parts) >= MESSAGES_A_PULL:
             self._plenty.set()
         else:
             self._plenty.clear()
         if self._stopping.is_set():
-            self._modify(pulled.ack_ids, 0)
+            self._lease((ack_id for pulled in parts for ack_id in pulled.ack_ids), 0)
         else:
-            self._add(pulled)
+            self._add(parts)
 
     def _renew_on(self) -> None:
         while not self._closing.wait(RENEW_S):
             with self._changed:
                 ids = [ack_id for pulled in self._leased.values() for ack_id in pulled.ack_ids]
-            self._modify(ids, LEASE_S)
+            self._lease(ids, LEASE_S)
 
-    def _pull(self, wait: bool) -> Pulled:
-        request: dict[str, Any] = {"subscription": self.subscription, "max_messages": MESSAGES_A_PULL}
-        if not wait:
-            request["return_immediately"] = True
-        try:
-            response = self._client.pull(request=request, timeout=CALL_S, retry=None)
-        except DeadlineExceeded:  # nothing came
-            return Pulled([], [], 0.0, 0)
-        received = types.PullResponse.pb(response).received_messages
-        messages, ids, size = [], [], 0
-        for one in received:
-            message = one.message
-            data = message.data
-            size += len(data)
-            published = message.publish_time
-            messages.append(
-                Message(
-                    data,
-                    dict(message.attributes),
-                    message.message_id,
-                    message.ordering_key,
-                    published.seconds * 1000 + published.nanos // 1_000_000,
-                )
-            )
-            ids.append(one.ack_id)
-        return Pulled(messages, ids, time.monotonic(), size)
-
-    def _add(self, pulled: Pulled) -> None:
-        if not pulled.messages:
+    def _add(self, parts: Sequence[Pulled]) -> None:
+        if not parts:
             return
         with self._changed:
-            self._leased[id(pulled)] = pulled
-            self._buffer.append(pulled)
-            self._count += len(pulled.messages)
-            self._bytes += pulled.bytes
+            for pulled in parts:
+                self._leased[id(pulled)] = pulled
+                self._buffer.append(pulled)
+                self._count += len(pulled.messages)
+                self._bytes += pulled.bytes
+                self._newest_ms = max(self._newest_ms, pulled.messages[-1].published_ms)
             # Who waits for messages to get old need not be woken for each pull: every switch of threads delays the next.
-            if len(self._buffer) == 1 or self._enough:
+            if len(self._buffer) == len(parts) or self._enough:
                 self._changed.notify_all()
 
     def _forget(self, pulled: Pulled) -> None:
         with self._changed:
             self._leased.pop(id(pulled), None)
 
-    def _modify(self, ack_ids: Iterable[str], seconds: int) -> None:
-        for ids in _pieces(list(ack_ids)):
-            try:
-                self._client.modify_ack_deadline(
-                    request={"subscription": self.subscription, "ack_ids": ids, "ack_deadline_seconds": seconds},
-                    timeout=self._tell_s,
-                    retry=None,
-                )
-            except (GoogleAPICallError, GoogleAuthError, ValueError) as error:
-                if self._closing.is_set():  # ValueError: the channel was closed
-                    return
-                # They come again, and are known by their ids.
-                self.errors += 1
-                _log.warning("%s: leases were not renewed: %s", self.subscription, error)
-                if self._stopping.is_set():
-                    return
-
-
-def _pieces(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for at in range(0, len(ids), IDS_A_REQUEST):
-        yield ids[at : at + IDS_A_REQUEST]
+    def _lease(self, ack_ids: Iterable[str], seconds: int) -> None:
+        try:
+            self._calls.lease(list(ack_ids), seconds)
+        except (GoogleAPICallError, GoogleAuthError, ValueError) as error:
+            if self._closing.is_set():  # ValueError: the channel was closed
+                return
+            # They come again, and are known by their ids.
+            self.errors += 1
+            _log.warning("%s: leases were not renewed: %s", self.subscription, error)

@@ -66,7 +66,7 @@ def test_messages_that_come_again_are_not_sent_again(tmp_path: Path, sandbox: El
 
 def test_acknowledgements_whose_answer_is_lost(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
     relay = Streamed(tmp_path, sandbox, emulator, to("teak"))
-    altered = {"pipelines.run_stream.ACKNOWLEDGE_S": 1.0, "transforms.pull.TELL_S": 0.4}
+    altered = {"pipelines.run_stream.ACKNOWLEDGE_S": 1.0, "transforms.subscriber.TELL_S": 0.4}
     with (
         Pipe(emulator.port) as pipe,
         relay.start(altered=altered, PUBSUB_EMULATOR_HOST=f"127.0.0.1:{pipe.port}") as command,

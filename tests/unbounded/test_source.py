@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from emulator import Emulator, message
 
-from transforms.pull import SubscriptionError
 from transforms.sources.messages import MESSAGES, unpack_messages
 from transforms.sources.subscription import ReadSubscription
 from transforms.sources.unbounded import AckMark, ReadUnbounded, SubscriptionSource
+from transforms.subscriber import SubscriptionError
 
 pytestmark = pytest.mark.xdist_group("pubsub")
 

@@ -188,9 +188,14 @@ def blocks(messages: Iterable[Message], size: int = BLOCK) -> Iterator[list[Mess
             group, held = [], 0
         group.append(message)
         data = message[0]
-        held += _BESIDE + (size_inside(data) if data[:2] == GZIP else len(data))
+        held += _BESIDE + content_size(data)
     if group:
         yield group
+
+
+def content_size(data: bytes) -> int:
+    """Bytes of a message's data, decompressed if it is gzip."""
+    return size_inside(data) if data[:2] == GZIP else len(data)
 
 
 def size_inside(data: bytes) -> int:

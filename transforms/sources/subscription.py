@@ -15,9 +15,9 @@ from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.elements import Chunk
-from transforms.pull import SubscriptionError
 from transforms.sources.lines import BLOCK
 from transforms.sources.messages import MESSAGES, Message, blocks, pack_messages
+from transforms.subscriber import SubscriptionError
 
 
 class GatherFn(beam.DoFn):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,13 +12,11 @@ import apache_beam as beam
 from apache_beam.coders import Coder, PickleCoder
 from apache_beam.io.unbounded_source import CheckpointMark, UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import Timestamp
-from google.api_core.exceptions import DeadlineExceeded
-from google.cloud import pubsub_v1
 
 from transforms.elements import Chunk
-from transforms.pull import IDS_A_REQUEST, MESSAGES_A_PULL
-from transforms.sources.messages import MESSAGES, Message, pack_messages
+from transforms.sources.messages import MESSAGES, pack_messages
 from transforms.sources.subscription import check_subscription
+from transforms.subscriber import Pulled, Subscriber
 
 PULL_S: Final = 1.0
 """Seconds that a pull waits for messages."""
@@ -36,54 +36,42 @@ class AckMark(CheckpointMark):
         """Acknowledges. What was read and is never finalized comes again when its ack deadline is over."""
         if not self.ack_ids:
             return
-        client = pubsub_v1.SubscriberClient()
-        try:
-            for at in range(0, len(self.ack_ids), IDS_A_REQUEST):
-                client.acknowledge(subscription=self.subscription, ack_ids=self.ack_ids[at : at + IDS_A_REQUEST])
-        finally:
-            client.close()
+        with contextlib.closing(Subscriber(self.subscription, again=True)) as calls:
+            calls.acknowledge(self.ack_ids)
 
 
 class _Reader(UnboundedReader):
-    """Pulls; what one pull gives is one chunk."""
+    """Pulls; what one pull gives is a chunk, or several when it is much."""
 
     def __init__(self, subscription: str) -> None:
         self._subscription = subscription
         self._ack_ids: list[str] = []
-        self._client: Any = None
+        self._calls: Subscriber | None = None
+        self._parts: deque[Pulled] = deque()
+        """Pulled, and not read yet."""
         self._watermark = Timestamp(0)
+        self._position = 0
+        """Of the last chunk: no two have the same, as records are known by it."""
 
     def start(self) -> bool:
         """Connects, and reads a first time."""
-        self._client = pubsub_v1.SubscriberClient()
+        self._calls = Subscriber(self._subscription)
         return self.advance()
 
     def advance(self) -> bool:
         """Reads on. False: there is nothing now."""
-        try:
-            pulled = self._client.pull(
-                subscription=self._subscription, max_messages=MESSAGES_A_PULL, timeout=PULL_S, retry=None
-            ).received_messages
-        except DeadlineExceeded:
-            pulled = []
-        if not pulled:
+        assert self._calls is not None
+        if not self._parts:
+            self._parts.extend(self._calls.pull(wait=True, timeout=PULL_S))
+        if not self._parts:
             self._watermark = max(self._watermark, Timestamp.now() - BEHIND_S)
             return False
-        self._ack_ids += [one.ack_id for one in pulled]
-        messages = [
-            Message(
-                one.message.data,
-                dict(one.message.attributes),
-                one.message.message_id,
-                one.message.ordering_key,
-                int(one.message.publish_time.timestamp() * 1000),
-            )
-            for one in pulled
-        ]
-        self._earliest = min(message.published_ms for message in messages)
+        part = self._parts.popleft()
+        self._ack_ids += part.ack_ids
+        self._earliest = part.oldest_ms
         self._watermark = max(self._watermark, Timestamp(micros=self._earliest * 1000))
-        position = int(time.time() * 1000)
-        self._current = Chunk(self._subscription, position, 0, MESSAGES, pack_messages(messages))
+        self._position = max(self._position + 1, int(time.time() * 1000))
+        self._current = Chunk(self._subscription, self._position, 0, MESSAGES, pack_messages(part.messages))
         return True
 
     def get_current(self) -> Chunk:
@@ -105,9 +93,9 @@ class _Reader(UnboundedReader):
 
     def close(self) -> None:
         """Ends the connection."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._calls is not None:
+            self._calls.close()
+            self._calls = None
 
 
 class SubscriptionSource(UnboundedSource):
