@@ -89,6 +89,12 @@ class Streamed(Relay):
         """Pub/Sub gives messages that were acknowledged once more."""
         self.emulator.subscriber.seek(request={"subscription": self.subscription, "snapshot": snapshot})
 
+    def check_requests(self, slugs: Sequence[str] = VENDORS) -> None:
+        """The report counts every request that came to the vendors: of one process that was not killed."""
+        seen = self.sandbox.received()["vendors"]
+        for slug in slugs:
+            assert self.report["destinations"][slug]["requests"] == seen[slug]["requests"], slug
+
     def check(self, count: int, slugs: Sequence[str] = VENDORS, **more: Any) -> None:
         """Everything is acknowledged, accounted for, and at the vendors, after a stop in order."""
         left = self.left()

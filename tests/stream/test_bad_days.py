@@ -54,6 +54,41 @@ def test_a_vendor_that_is_back_when_the_stream_is_started_again(
     relay.check(150, ("parcelvoy", "teak", "traitly"))
 
 
+def test_one_item_that_is_never_taken_stops_nothing_else(
+    tmp_path: Path, sandbox: Elsewhere, emulator: Emulator
+) -> None:
+    """It comes alone, so it passes for a vendor that is down, also after a restart; then others are asked with. In the end
+    it is given up, with what shares its request."""
+    relay = Streamed(tmp_path, sandbox, emulator, to())
+    for slug in VENDORS:
+        sandbox.fault(vendor=slug, status=500, containing="choking", next=None)
+    relay.publish([event(0, user_id="choking")])
+    with relay.start(altered=PROBES) as command:
+        until(lambda: all(relay.parked(slug) for slug in VENDORS))
+        command.stop()
+    relay.check_requests()
+    with relay.start(altered=PROBES) as command:
+        until(lambda: len(told(command)) > 5)
+        sent = 1
+        while {one["destination"] for one in relay.dead} != set(VENDORS):
+            assert sent < 1000, relay.status()
+            relay.publish(events(20, sent))
+            sent += 20
+            time.sleep(1)
+        relay.wait(command, ("traitly",), sent - 1)
+        until(lambda: not any(relay.waiting(slug) for slug in VENDORS))
+        assert not any(relay.parked(slug) for slug in VENDORS)
+        command.stop()
+    assert relay.report["balanced"] is True
+    assert relay.left() == []
+    for slug in VENDORS:
+        dead = [one for one in relay.dead if one["destination"] == slug]
+        assert {one["outcome"] for one in dead} == {"undelivered"}
+        assert "choking" in {one["user"] for one in dead}
+        assert len(dead) == relay.report["destinations"][slug]["items"]["undelivered"] <= 20
+        assert len(sandbox.numbers(slug)) == len(set(sandbox.numbers(slug))) == sent - len(dead)
+
+
 def test_nobody_answers_when_it_is_to_stop(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
     """Neither Pub/Sub nor a vendor."""
     relay = Streamed(tmp_path, sandbox, emulator, to("traitly", "teak"))

@@ -31,6 +31,10 @@ from transforms.vendors.base import (
     excerpt,
 )
 
+ROUNDS = 3
+"""Times that a batch may use up its budget with nothing else to be sent, when the vendor took others in between; then it
+is the batch that is at fault."""
+
 GRACE = 5.0
 """Seconds that requests on their way have to be answered when the sending is to stop and items can wait on disk."""
 
@@ -38,7 +42,7 @@ GRACE = 5.0
 class _Send:
     """A batch on its way: how often and since when it has been tried."""
 
-    __slots__ = ("attempts", "batch", "failed_at", "failing_since", "started")
+    __slots__ = ("attempts", "batch", "failed_at", "failing_since", "rounds", "started")
 
     def __init__(self, batch: Batch, attempts: int = 0, failing_since: float = 0.0, failed_at: float = 0.0) -> None:
         self.batch = batch
@@ -48,6 +52,8 @@ class _Send:
         self.failed_at = failed_at
         """When that try was known to have failed."""
         self.started = 0.0
+        self.rounds = 0
+        """How often the vendor was parked with this on hand, and then took something else."""
 
 
 class Sender:
@@ -264,6 +270,7 @@ class Sender:
         if not left:
             return True
         rest = _Send(_some(batch, left), send.attempts, send.failing_since or send.started, send.failed_at)
+        rest.rounds = send.rounds
         return self._retry(rest, shard, "no answer for some items", answer, now)
 
     def _retry(self, send: _Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
@@ -283,7 +290,7 @@ class Sender:
             # No figures of this batch's own: the report counts equal reasons.
             reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`"
             # Nothing at all was taken that left after this batch had failed: the vendor is down, not the batch at fault.
-            down = self._gate.last_success < send.failed_at
+            down = self._gate.last_success < send.failed_at and send.rounds < ROUNDS
             if down and self._parking is not None:
                 self._park(Halt(reason), send, shard, answer, now)
                 return False
@@ -314,6 +321,7 @@ class Sender:
         for queue in self._queues.values():
             if queue and isinstance(queue[0], _Send):
                 queue[0].failing_since = queue[0].failed_at = 0.0
+                queue[0].rounds += 1
 
     def _split(self, send: _Send, shard: int, reason: str, answer: Answer) -> None:
         """Halves a batch of which something was not acceptable; a single item is rejected."""
