@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from deliveries import VENDORS, arrived, at, check_order, destination, item, shard_of, some_items, traffic
-from unbounded_streams import Stream
+from unbounded_streams import Stream, elements
 
 from sandbox.credentials import RELAY_FILE
 from sandbox.server import Running
@@ -241,6 +242,53 @@ def test_a_bundle_that_is_done_again_sends_nothing_again(
     assert outcome.tally.delivered == 420 - len(rejected)
     check(sandbox, slug, sorted(set(range(420)) - set(rejected)))
     outcome.check_records()
+
+
+@pytest.mark.parametrize("slug", VENDORS)
+def test_a_bundle_of_two_elements_that_is_done_again_sends_nothing_again(
+    sandbox: Running, monkeypatch: pytest.MonkeyPatch, slug: str
+) -> None:
+    """When the first of them comes in once more, the flight has items that have not."""
+    items = some_items(slug, 60)
+    monkeypatch.setattr(visit, "FULL_BYTES", sum(len(one[0]) for one in items))
+    go_on, visits = visit.Visit.go_on, []
+
+    def fails(one: visit.Visit) -> Iterator[Any]:
+        yield from go_on(one)
+        visits.append(len(arrived(sandbox, slug)))
+        if len(visits) == 2:
+            raise RuntimeError("not committed")
+
+    monkeypatch.setattr(visit.Visit, "go_on", fails)
+    if slug == "teak":
+        sandbox.configure("teak", unknown_users=["u1"])
+    to = at(sandbox, slug, shards=1, batch=AGE)
+    rejected = [n for n in range(60) if slug == "teak" and n % 7 == 1]
+    stream = Stream(to).add([*elements(to, items[:30]), *elements(to, items[30:])]).passes(2, 5)
+    outcome = stream.comes(item(slug, 60, "u0")).passes(2, 5).run()
+    assert visits[:2] == [0, 60 - len(rejected)]
+    assert outcome.numbers("rejected") == rejected
+    assert outcome.tally.delivered == 61 - len(rejected)
+    check(sandbox, slug, sorted(set(range(61)) - set(rejected)))
+    outcome.check_records()
+
+
+def test_a_machine_that_has_no_thread_to_give_has_nothing_under_way(
+    sandbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What never left would be waited for without end."""
+    monkeypatch.setattr(courier, "MAX_UNDER_WAY", 1)
+    one = courier.Courier(at(sandbox, "teak"), ("event",))
+    before = threading.stack_size(1 << 46)  # more than any machine has
+    try:
+        with pytest.raises(RuntimeError, match="thread"):
+            one.launch(0, [], courier.Flight({}, 0, lambda failed: failed))
+    finally:
+        threading.stack_size(before)
+    assert one.flight(0) is None
+    flight = one.launch(0, [], courier.Flight({}, 0, lambda failed: failed))
+    assert flight is not None and flight.finished(5.0)
+    one.close()
 
 
 def test_what_was_under_way_when_a_worker_died_is_sent_again_and_nothing_else(sandbox: Running) -> None:

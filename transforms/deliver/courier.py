@@ -201,11 +201,13 @@ class Courier:
             if self.gate.halt is not None and self.gate.halt.key.startswith("credentials"):
                 self._new_credentials()
             self.gate.halt = None
-            self._under_way += 1
             sender = self._senders.pop() if self._senders else self._new_sender()
-        self._flights[shard] = flight
-        # A thread that does not keep the process from ending: the state has what it sends.
-        threading.Thread(target=self._fly, args=(shard, flight, sender, batches), name="flight", daemon=True).start()
+            # A thread that does not keep the process from ending: the state has what it sends.
+            legs = shard, flight, sender, batches
+            threading.Thread(target=self._fly, args=legs, name="flight", daemon=True).start()
+            # Not before: a machine may have no thread to give, and what never left would be waited for.
+            self._under_way += 1
+            self._flights[shard] = flight
         return flight
 
     def _new_sender(self) -> _TryOnce:

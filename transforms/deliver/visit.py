@@ -17,7 +17,7 @@ from transforms.dead_letter import UNDELIVERED, Failed
 from transforms.deliver.courier import POLL, Courier, Flight, Key, Trouble, courier
 from transforms.deliver.policy import pause_after
 from transforms.deliver.sink import FAILED
-from transforms.deliver.waiting import NO_WINDOW, Entry, Held, Name, named, split
+from transforms.deliver.waiting import NO_WINDOW, Entry, Held, Name, named, names_of, split
 from transforms.destination import Destination
 from transforms.elements import INDEX_BITS, Item, Origin
 from transforms.pack import Packing, TooLarge, in_time_order, pack
@@ -100,14 +100,16 @@ class Visit:
 
     def take_in(self, window: int, data: bytes) -> Iterator[Any]:
         """Items that came in."""
-        note = self.held.note
-        if note.held + len(data) > MAX_WAITING:
-            why = f"not sent, as {MAX_WAITING >> 20} MiB wait already"
-            yield from self._give_up([Entry(window, 0, self.now, data)], self._last(why))
-            return
-        if window != NO_WINDOW and self._end(window) <= note.closed:
+        held, note = self.held, self.held.note
+        late = window != NO_WINDOW and self._end(window) <= note.closed
+        for entry in held.unsettled(Entry(window, 0, self.now, data)):
+            if note.held + len(entry.data) > MAX_WAITING:
+                why = f"not sent, as {MAX_WAITING >> 20} MiB wait already"
+                yield from self._give_up([entry], self._last(why))
+                return
+            held.add(window, self.now, entry.data)
+        if late:
             yield self.to.name, Tally(late=size_of(data).items)
-        self.held.add(window, self.now, data)
 
     def go_on(self) -> Iterator[Any]:
         """Does what can be done now, without waiting for long, and sets the timers for the rest."""
@@ -166,8 +168,12 @@ class Visit:
         settled = flight.settled()
         over, left = split(held.going(), settled)
         if sum(size_of(entry.data).items for entry in over) < len(settled):
-            # The bundle that began the flight was not committed, so that its items came in once more.
-            held.keep_waiting(split(held.entries(), settled)[1])
+            # The bundle that began the flight was not committed, so that its items come in once more. Some may not yet have.
+            again, waiting = split(held.entries(), settled)
+            held.keep_waiting(waiting)
+            early = settled - names_of([*over, *again])
+            if early:
+                note.early, note.early_since = note.early | early, self.now
         tally = total([flight.tally, Tally(retries=min(1, note.tries))])
         if trouble is None or tally.delivered or tally.rejected:
             note.tries, note.since, note.retry = 0, 0, 0

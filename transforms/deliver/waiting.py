@@ -22,6 +22,9 @@ NO_WINDOW: Final = -(1 << 62)
 TAKE_BYTES: Final = 512 << 10
 """Compressed bytes that are taken out of what waits at a time: as much as is written again for each flight."""
 
+EARLY_MS: Final = 3_600_000
+"""So long is remembered what has its outcome before it has come in. Pub/Sub gives a message again after ten minutes at most."""
+
 _HEAD: Final = struct.Struct("<qqq")
 """Window's start in ms, number of the entry in its shard, when it came (ms since 1970 UTC)."""
 
@@ -102,6 +105,10 @@ class Note(msgspec.Struct, array_like=True):
     status: int = 0
     answer: str = ""
     """Of the last trouble."""
+    early: set[Name] = msgspec.field(default_factory=set)
+    """Items that have their outcome and have still to come in: their bundle was not committed, and is done again in parts."""
+    early_since: int = 0
+    """When the last of them were added."""
 
     @property
     def idle(self) -> bool:
@@ -130,6 +137,17 @@ class Held:
         self._waiting.add(write_entry(Entry(window, note.next, now, data)))
         note.next += 1
         self._count(window, now, data)
+
+    def unsettled(self, entry: Entry) -> list[Entry]:
+        """An entry that comes in, without the items that have their outcome already; nothing when all have it."""
+        note = self.note
+        if note.early and entry.arrived > note.early_since + EARLY_MS:
+            note.early = set()
+        if not note.early:
+            return [entry]
+        settled, left = split([entry], note.early)
+        note.early -= names_of(settled)
+        return left
 
     def _count(self, window: int, arrived: int, data: bytes) -> None:
         note, size = self.note, size_of(data)
@@ -203,3 +221,9 @@ def split(entries: Iterable[Entry], names: Collection[Name]) -> tuple[list[Entry
             inside.append(entry._replace(data=carried.only(chosen)))
             outside.append(entry._replace(data=carried.only(rest)))
     return inside, outside
+
+
+def names_of(entries: Iterable[Entry]) -> set[Name]:
+    """The names of all items of these entries."""
+    unpacked = [entry.unpack() for entry in entries]
+    return {(carried.name(item[4]), item[1]) for carried in unpacked for item in carried.items}
