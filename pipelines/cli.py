@@ -178,6 +178,7 @@ def stream(
 @click.option("--as-mapped", is_flag=True, help="Send the stored payloads instead of mapping the records anew.")
 @click.option("--dead-letters", metavar="PLACE", help="Where what fails again goes.  [default: the same folder]")
 @click.option("--state", metavar="DIR", help="Where what waits is kept.  [default: .replay in the folder]")
+@click.option("--reopen", is_flag=True, help="Send also what waits in a state folder that is lost.")
 @click.option("--report", metavar="FILE", help="Write the report as JSON, on disk or gs://.")
 @click.option("--quiet", is_flag=True, help="No table.")
 def replay(
@@ -189,6 +190,7 @@ def replay(
     as_mapped: bool,
     dead_letters: str | None,
     state: str | None,
+    reopen: bool,
     report: str | None,
     quiet: bool,
 ) -> None:
@@ -196,8 +198,8 @@ def replay(
 
     A record is mapped anew from its original bytes, for the destination and model that it failed at. What was replayed
     is marked and not sent twice; what fails again stays, with its first reason and a count. Exit codes: 0 all that was
-    sent is accounted for and nothing undelivered; 2 usage or relay file; 3 items undelivered: the same command goes on
-    with them; 4 the sums do not add up.
+    sent is accounted for and nothing undelivered; 2 usage or relay file; 3 items undelivered, or letters wait elsewhere:
+    it says how they are sent; 4 the sums do not add up.
     """
     import re
 
@@ -217,6 +219,7 @@ def replay(
             as_mapped=as_mapped,
             state=state,
             dead_letters=dead_letters,
+            reopen=reopen,
             report=report,
             quiet=quiet,
         )

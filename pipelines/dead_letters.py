@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pipelines.display import console_of, table_of
 from pipelines.printable import one_line, printable
-from transforms.letter_marks import Marks
+from transforms.letter_marks import Marks, key_of
 from transforms.letter_shape import Letter, as_bytes
 from transforms.letter_shape import Text as Given
 from transforms.letters import read_letters
@@ -29,7 +29,7 @@ def dead_letters(location: str, only: Collection[str] = (), as_json: bool = Fals
     marks = Marks(location, write=False)
     try:
         groups = group_letters(_open_letters(location, only, marks, skipped), location)
-        replayed = marks.counts()
+        replayed, waiting = marks.counts(), marks.waiting()
     finally:
         marks.close()
     skipped.tell()
@@ -43,6 +43,8 @@ def dead_letters(location: str, only: Collection[str] = (), as_json: bool = Fals
         became = ", ".join(f"{count:,} {printable(outcome)}" for outcome, count in replayed.items())
         told = "" if list(replayed) == ["replayed"] else f": {became}"
         click.echo(f"{sum(replayed.values()):,} were replayed before{told}")
+    for state, count in waiting.items():
+        click.echo(f"{count:,} may wait to be sent in {printable(state.folder)}")
     if groups:
         click.echo()
         console_of(sys.stdout).print(_table(groups))
@@ -66,7 +68,7 @@ class _Skipped:
 
 def _open_letters(location: str, only: Collection[str], marks: Marks, skipped: _Skipped) -> Iterator[Letter]:
     for letter in read_letters(location, skipped):
-        if (not only or letter.destination in only) and not marks.is_marked(letter.id, letter.failures):
+        if (not only or letter.destination in only) and not marks.is_marked(key_of(letter)):
             yield letter
 
 

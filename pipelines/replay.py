@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -21,13 +21,14 @@ from pipelines.local import Run
 from pipelines.plan import Plan, check_credentials, make_plan
 from pipelines.printable import one_line
 from pipelines.relay_file import Relay
-from pipelines.replay_sources import LetterSource, key_of, letter_source
+from pipelines.replay_sources import LetterSource, is_there, letter_source, number_in_ledger
 from pipelines.run_files import begin, stopped_by_signals, write_report
+from pipelines.standing import standing
 from transforms import resend
 from transforms.destination import Destination
 from transforms.intake import Slice
 from transforms.ledger import Ledger
-from transforms.letter_marks import FILTERED, REPLAYED, WAITS
+from transforms.letter_marks import FILTERED, REPLAYED, WAITS, key_of
 from transforms.letter_shape import Letter
 from transforms.letter_stores import LetterError
 from transforms.letters import letter_message, payload_of, unreplayable
@@ -73,18 +74,20 @@ def replay(
     as_mapped: bool = False,
     state: str | None = None,
     dead_letters: str | None = None,
+    reopen: bool = False,
     report: str | None = None,
     quiet: bool = False,
 ) -> int:
     """Sends letters again and returns the exit code.
 
     place: a folder, or a subscription to a topic of dead letters. as_mapped: the stored payloads, not the records mapped
-    anew. dead_letters: where what fails again goes; the same folder when None. Raises what a user can mend.
+    anew. dead_letters: where what fails again goes; the same folder when None. reopen: also letters that wait in a state
+    folder that is no more. Raises what a user can mend.
     """
     plan, _ = make_plan(relay, only=tuple(choice.only))
     sorter = _Sorter(plan, choice, as_mapped)
     with contextlib.ExitStack() as stack:
-        source = letter_source(place, write=not dry_run)
+        source = letter_source(place, write=not dry_run, reopen=reopen)
         stack.callback(source.close)
         if dry_run:
             _show_dry(source, sorter)
@@ -115,23 +118,27 @@ def replay(
             display.show_report(result, target)
             if job.interrupted:
                 display.show_notes(["interrupted: letters that are in no figure above are still open"])
+        waiting = [*_waiting_here(ledger, relay, plan), *_waiting_elsewhere(source, ledger.id)]
+        display.show_notes(waiting)
         code = result.exit_code()
-        return UNDELIVERED if job.interrupted and code == DONE else code
+        return UNDELIVERED if (job.interrupted or waiting) and code == DONE else code
 
 
 def _send_all(job: Run, ledger: Ledger, place: str, source: LetterSource, sorter: _Sorter) -> None:
     """Sends every letter that is meant, batch by batch, until the run is stopped."""
     taken = {own for _, _, ids in ledger.messages() for own in ids}
     for letters in source.batches():
-        known = [one for one in letters if key_of(one.id, one.failures) in taken]
+        known: list[Letter] = []
+        fresh: list[Letter] = []
+        for one in letters:
+            (known if number_in_ledger(key_of(one)) in taken else fresh).append(one)
         # A kill came between their slice and their mark; what became of them since is for the report to tell.
-        source.mark(known, REPLAYED)
-        fresh = letters if not known else [one for one in letters if key_of(one.id, one.failures) not in taken]
+        source.mark(known, REPLAYED, ledger)
         for group, own in sorter.sort(fresh).items():
             if job.interrupted:
                 break
             job.check()
-            source.mark(own, _send(job, ledger, place, group, own, sorter.as_mapped))
+            source.mark(own, _send(job, ledger, place, group, own, sorter.as_mapped), ledger)
         source.done()
         if job.interrupted:
             return
@@ -148,7 +155,7 @@ def _send(job: Run, ledger: Ledger, place: str, group: _Group, letters: Sequence
         (to,) = (one for one in job.plan.destinations if one.name == group.destination)
         resend.put(job.id, letters)
         step = resend.ResendFn(to, job.id)
-    ids = [key_of(letter.id, letter.failures) for letter in letters]
+    ids = [number_in_ledger(key_of(letter)) for letter in letters]
     before = _filtered(job, group.destination)
     read = Read([path], split=False)
     job.map(Slice(read, (group.destination,), messages=ids, number=number, model=group.model, step=step))
@@ -239,6 +246,23 @@ def _state_of(place: str, source: LetterSource) -> str:
     return os.path.join(".playrelay", f"replay-{hashlib.blake2b(place.encode(), digest_size=6).hexdigest()}")
 
 
+def _waiting_here(ledger: Ledger, relay: Relay, plan: Plan) -> Iterator[str]:
+    """Of destinations that this command did not send to: what waits for them in its state folder."""
+    for to in ledger.destinations():
+        if to.name not in plan.vendors and ledger.waiting(to.name):
+            remedy = "leave out --only" if to.name in relay.destinations else f"put {to.name} into the relay file again"
+            yield f"{_count(standing(ledger, to.name).items, 'item')} for {to.name} in {ledger.folder} not sent: {remedy}"
+
+
+def _waiting_elsewhere(source: LetterSource, ledger: int) -> Iterator[str]:
+    """What waits in other state folders."""
+    for state, count in source.elsewhere(ledger).items():
+        remedy = f"go on with --state {state.folder}"
+        if not is_there(state):
+            remedy = "which is not there; if it is lost, --reopen sends them again"
+        yield f"{_letters(count)} not sent, taken up in {state.folder}: {remedy}"
+
+
 def _show_dry(source: LetterSource, sorter: _Sorter) -> None:
     """What would be sent."""
     found: Counter[_Group] = Counter()
@@ -251,6 +275,7 @@ def _show_dry(source: LetterSource, sorter: _Sorter) -> None:
     _show_left(sorter)
     if not found:
         display.line("nothing to replay")
+    display.show_notes([*_waiting_elsewhere(source, 0)])
 
 
 def _show_left(sorter: _Sorter) -> None:
@@ -259,4 +284,8 @@ def _show_left(sorter: _Sorter) -> None:
 
 
 def _letters(count: int) -> str:
-    return f"{count:,} dead letter{'' if count == 1 else 's'}"
+    return _count(count, "dead letter")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -15,6 +15,7 @@ import fcntl
 import os
 import sqlite3
 import time
+import uuid
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -47,15 +48,20 @@ class Mapped(NamedTuple):
 class Ledger(LedgerReader):
     """The ledger of a state folder, which this process alone uses. Methods may be called from any thread.
 
-    Raises StateError when another process uses the folder, or it is of another version; OSError and sqlite3.Error when
-    the disk is full or cannot be written to.
+    Raises StateError when another process uses the folder, it is of another version or cannot be written to; OSError and
+    sqlite3.Error when the disk is full or fails.
     """
 
     def __init__(self, folder: str) -> None:
         folder = os.path.abspath(folder)
-        for name in ("segments", "slices"):
-            os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
-        self._held = _hold(folder)
+        try:
+            for name in ("segments", "slices"):
+                os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
+            self._held = _hold(folder)
+        except OSError as error:
+            raise StateError(
+                f"{error.filename or folder}: {error.strerror}; name a folder that can be written to with --state"
+            ) from error
         try:
             super().__init__(folder, connect(folder))
         except BaseException:
@@ -64,6 +70,9 @@ class Ledger(LedgerReader):
         # Also of those that are finished and gone: no number is given out twice.
         self._next_slice = 1 + max(self._one("SELECT max(id) FROM slices"), self.fact("last slice"))
         self._next_segment = 1 + max(self._one("SELECT max(id) FROM segments"), self.fact("last segment"))
+        if not self.id:
+            with self.transaction() as db:
+                _set(db, "id", uuid.uuid4().int >> 65)
         self._sweep()
 
     def close(self) -> None:

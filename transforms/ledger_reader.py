@@ -152,6 +152,11 @@ class LedgerReader:
         """A number that is kept; 0 when it is not."""
         return self._one("SELECT value FROM facts WHERE name = ?", name)
 
+    @property
+    def id(self) -> int:
+        """By which this ledger is known, wherever its folder is; 63 bits."""
+        return self.fact("id")
+
     def waiting(self, destination: str) -> list[Segment]:
         """A destination's segments, in the order of sending."""
         return [

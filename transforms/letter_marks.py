@@ -8,13 +8,14 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Container, Iterable, Iterator
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
+from transforms.letter_shape import Letter
 from transforms.letter_stores import LetterError
 from transforms.sources.cloud import check_reachable
 from transforms.sources.files import is_local
@@ -23,7 +24,7 @@ NAME: Final = "replayed.sqlite"
 """The file in a folder on disk."""
 OBJECTS: Final = ".replayed"
 """Ending of the objects in a folder in cloud storage."""
-VERSION: Final = 1
+VERSION: Final = 2
 
 DELIVERED, FAILED_AGAIN, FILTERED = "delivered", "failed again", "filtered"
 """What became of a letter."""
@@ -37,24 +38,52 @@ _TABLE: Final = """
 CREATE TABLE replayed (
     id TEXT NOT NULL,
     failures INTEGER NOT NULL,
+    first TEXT NOT NULL,
     outcome TEXT NOT NULL,
     at TEXT NOT NULL,
-    PRIMARY KEY (id, failures)
+    ledger INTEGER NOT NULL,       -- 0: it waits nowhere
+    folder TEXT NOT NULL,
+    PRIMARY KEY (id, failures, first)
 ) WITHOUT ROWID
 """
 
 _MARK: Final = """
-INSERT INTO replayed VALUES (?, ?, ?, ?) ON CONFLICT (id, failures) DO UPDATE
-SET outcome = excluded.outcome, at = excluded.at WHERE replayed.outcome IN (?, ?)
+INSERT INTO replayed VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, failures, first) DO UPDATE
+SET outcome = excluded.outcome, at = excluded.at, ledger = excluded.ledger, folder = excluded.folder
+WHERE replayed.outcome IN (?, ?)
 """
 
-Mark = tuple[str, int, str, str]
-"""Id and failures of a letter, what became of it, and when."""
+
+class Key(NamedTuple):
+    """One letter among those of its record: a record that is relayed anew, and fails anew, begins with one failure again."""
+
+    id: str
+    failures: int
+    first: str
+    """When it failed first."""
+
+
+class State(NamedTuple):
+    """A state folder in which letters may wait to be sent."""
+
+    ledger: int
+    """Its ledger's own number: another folder may come to stand at the same path."""
+    folder: str
+
+
+NOWHERE: Final = State(0, "")
+
+Mark = tuple[str, int, str, str, str, int, str]
+"""Key of a letter, what became of it, when that was marked, and the state in which it may wait."""
+
+
+def key_of(letter: Letter) -> Key:
+    """What a letter is marked by."""
+    return Key(letter.id, letter.failures, letter.first.at)
 
 
 class Marks:
-    """Which letters at a location (a folder, or a file in it) were replayed, by id and count of failures, and what became
-    of them.
+    """Which letters at a location (a folder, or a file in it) were replayed, and what became of them.
 
     In a folder on disk this is a small SQLite file, which any number of processes and threads may have open; in cloud
     storage, an object for each `mark`, read when this is made. With `write=False` nothing is made or changed. Raises
@@ -80,45 +109,60 @@ class Marks:
                 self._prepare()
                 if self._store is not None:
                     # In the order in which they were made, as in a file.
-                    self._insert(sorted(_read_objects(self._store), key=lambda mark: mark[3]))
+                    self._insert(sorted(_read_objects(self._store), key=lambda mark: mark[4]))
                 undo.pop_all()
 
-    def mark(self, letters: Iterable[tuple[str, int]], outcome: str) -> None:
-        """Notes that letters, by id and failures, were replayed, and what became of them. It is durable when this
+    def mark(self, letters: Iterable[Key], outcome: str, state: State = NOWHERE) -> None:
+        """Notes that letters were replayed, what became of them, and where they may wait. It is durable when this
         returns. What was marked before stays as it was, unless that was WAITS or REPLAYED."""
         at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="microseconds")
-        marks = [(id, failures, outcome, at) for id, failures in letters]
+        marks = [(*key, outcome, at, *state) for key in letters]
         if self._store is not None and marks:
             _write_object(self._store, marks)
         self._insert(marks)
 
-    def settle(self, letters: Iterable[tuple[str, int]], outcome: str) -> None:
+    def settle(self, letters: Iterable[Key], outcome: str) -> None:
         """As `mark`, for those of the letters of which it is marked that it is not known what became of them."""
         with self._lock, self._explained():
-            find = "SELECT 1 FROM replayed WHERE id = ? AND failures = ? AND outcome IN (?, ?)"
+            find = "SELECT 1 FROM replayed WHERE id = ? AND failures = ? AND first = ? AND outcome IN (?, ?)"
             open_ = [one for one in letters if self._base.execute(find, (*one, WAITS, REPLAYED)).fetchone()]
         self.mark(open_, outcome)
 
-    def unsettled(self, outcome: str) -> Iterator[list[tuple[str, int]]]:
-        """Id and failures of the letters that are marked so, some at a time; marks may be changed meanwhile."""
-        last = ("", 0)
+    def unsettled(self, outcome: str, ledger: int) -> Iterator[list[Key]]:
+        """The letters that are marked so and may wait in a ledger, some at a time; marks may be changed meanwhile."""
+        last = Key("", 0, "")
         while True:
             with self._lock, self._explained():
-                found: list[tuple[str, int]] = self._base.execute(
-                    "SELECT id, failures FROM replayed WHERE (id, failures) > (?, ?) AND outcome = ? "
-                    "ORDER BY id, failures LIMIT ?",
-                    (*last, outcome, _SEEN),
+                found = self._base.execute(
+                    "SELECT id, failures, first FROM replayed WHERE (id, failures, first) > (?, ?, ?) "
+                    "AND outcome = ? AND ledger = ? ORDER BY id, failures, first LIMIT ?",
+                    (*last, outcome, ledger, _SEEN),
                 ).fetchall()
             if not found:
                 return
-            yield found
-            last = found[-1]
+            yield [Key(*row) for row in found]
+            last = Key(*found[-1])
 
-    def is_marked(self, id: str, failures: int) -> bool:
-        """Whether a letter was replayed."""
+    def is_marked(self, letter: Key, lost: Container[int] = ()) -> bool:
+        """Whether a letter was replayed. Also one whose record failed anew is, as long as that record waits to be sent for
+        another letter. lost: ledgers that are no more, so that what waited there is not marked."""
         with self._lock, self._explained():
-            found = self._base.execute("SELECT 1 FROM replayed WHERE id = ? AND failures = ?", (id, failures))
-            return found.fetchone() is not None
+            rows = self._base.execute(
+                "SELECT failures, first, ledger FROM replayed WHERE id = ?", letter[:1]
+            ).fetchall()
+        return any(
+            (ledger and first != letter.first) or (failures == letter.failures and first >= letter.first)
+            for failures, first, ledger in rows
+            if ledger not in lost
+        )
+
+    def waiting(self) -> dict[State, int]:
+        """How many letters may wait to be sent, by state folder."""
+        query = (
+            "SELECT ledger, folder, count(*) FROM replayed WHERE ledger != 0 GROUP BY ledger, folder ORDER BY folder"
+        )
+        with self._lock, self._explained():
+            return {State(ledger, folder): count for ledger, folder, count in self._base.execute(query)}
 
     def counts(self) -> dict[str, int]:
         """How many letters were replayed, by what became of them."""
@@ -145,7 +189,7 @@ class Marks:
                     version = VERSION
         if version != VERSION:
             raise LetterError(
-                f"{self._name} is of version {version}, this playrelay writes version {VERSION}; use a newer one"
+                f"{self._name}: written by another version of playrelay (version {version}, here {VERSION}); go on with that one"
             )
 
     @contextlib.contextmanager
@@ -153,7 +197,13 @@ class Marks:
         try:
             yield
         except sqlite3.Error as error:
-            raise LetterError(f"{self._name}: {error}; it says which dead letters were replayed") from error
+            # This very class, and none below it, is of a file that is no database or is damaged.
+            raise _unusable(self._name, error, type(error) is sqlite3.DatabaseError) from error
+
+
+def _unusable(path: str, error: Exception, damaged: bool) -> LetterError:
+    restore = ": put back a copy of it. Without it all of them are open, and sent a second time" if damaged else ""
+    return LetterError(f"{path}: {error}; it says which dead letters were replayed{restore}")
 
 
 def _connect(uri: str) -> sqlite3.Connection:
@@ -177,7 +227,7 @@ def _read_objects(folder: str) -> Iterator[Mark]:
             try:
                 yield from decode(file.read())
             except msgspec.DecodeError as error:
-                raise LetterError(f"{found.path}: {error}; it says which dead letters were replayed") from error
+                raise _unusable(found.path, error, True) from error
 
 
 def _write_object(folder: str, marks: list[Mark]) -> None:

@@ -31,6 +31,14 @@ from transforms.sources.unreadable import UNREADABLE
 ENDINGS: Final = (".jsonl", ".jsonl.gz")
 """Of the files that hold letters."""
 
+_BEGIN: Final = b'{"id":'
+"""Of a letter as it is written."""
+_NONE: Final = ": no dead letter: "
+_PASSED: Final = "; passed over"
+
+Age = tuple[str, int]
+NEVER: Final = ("", 0)
+
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Letter).decode
@@ -38,24 +46,47 @@ _NO_LETTER: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Va
 
 
 def read_letters(location: str, skipped: Callable[[str], None] = _log.warning) -> Iterator[Letter]:
-    """The letters in a folder (on disk or in cloud storage), or of one file: of each id the one with most failures, once.
+    """The letters in a folder (on disk or in cloud storage), or of one file: of each id the latest, once.
 
     A letter that failed again is written with one failure more, and then stands for the earlier ones; one that was
     written twice is given once. What is written while this reads is not given, so a replay may write to where it reads.
-    `skipped` is told of each line that is no letter, with file and line. Memory: some 200 bytes a letter. Raises
-    LetterError when there is nothing at the location, or it is a topic.
+    `skipped` is told of each line that is no letter, with file and line. Memory: some 300 bytes a letter. Raises
+    LetterError when there is nothing at the location, or nothing but what is no letter, or it is a topic.
     """
-    files = letter_files(location)
-    failures: dict[str, int] = {}
+    check_letters(location)
+    files = _files(location)
+    latest: dict[str, Age] = {}
     for letter in _letters(files, skipped):
-        failures[letter.id] = max(failures.get(letter.id, 0), letter.failures)
+        latest[letter.id] = max(latest.get(letter.id, NEVER), age_of(letter))
     for letter in _letters(files, _silent):
-        if letter.failures == failures.get(letter.id):
-            del failures[letter.id]
+        if age_of(letter) == latest.get(letter.id):
+            del latest[letter.id]
             yield letter
 
 
-def letter_files(location: str) -> list[str]:
+def age_of(letter: Letter) -> Age:
+    """By which the latest letter of an id is found: a record that is relayed anew begins with one failure again."""
+    return letter.first.at, letter.failures
+
+
+def all_letters(location: str) -> Iterator[Letter]:
+    """Every letter there is in a folder, if any, without a word of what is none."""
+    return _letters(_files(location, may_be_empty=True), _silent)
+
+
+def check_letters(location: str) -> None:
+    """LetterError when there can be no letters at a location: nothing is there, or nothing but what is no letter."""
+    first = ""
+
+    def note(what: str) -> None:
+        nonlocal first
+        first = first or (what if _NONE in what else "")
+
+    if next(_letters(_files(location), note), None) is None and first:
+        raise LetterError(f"{first.removesuffix(_PASSED)}; expected lines of JSON as --dead-letters writes them")
+
+
+def _files(location: str, may_be_empty: bool = False) -> list[str]:
     """The files of letters at a location, by name. Raises LetterError."""
     if is_topic(location):
         raise LetterError(
@@ -64,7 +95,7 @@ def letter_files(location: str) -> list[str]:
     if not is_local(location):
         check_reachable(location)
         names = [file.path for file in FileSystems.match([FileSystems.join(location, "*")])[0].metadata_list]
-        if not names:
+        if not names and not may_be_empty:
             raise LetterError(f"{location}: there is nothing there")
     elif os.path.isfile(location):
         return [location]
@@ -91,12 +122,11 @@ def _letters(files: Iterable[str], skipped: Callable[[str], None]) -> Iterator[L
                     letter = _letter(line)
                     if isinstance(letter, Letter):
                         yield letter
-                    elif ended:
-                        skipped(f"{name}:{number}: no dead letter: {letter}; passed over")
+                    elif ended or not line.startswith(_BEGIN):
+                        skipped(f"{name}:{number}{_NONE}{letter}{_PASSED}")
                     else:
-                        skipped(
-                            f"{name}:{number}: cut off: it is being written, or what wrote it was killed; passed over"
-                        )
+                        killed = "cut off: it is being written, or what wrote it was killed"
+                        skipped(f"{name}:{number}: {killed}{_PASSED}")
         except Corrupt as problem:
             skipped(f"{name}:{number + 1}: {problem}; the rest of the file is passed over")
 

@@ -106,7 +106,16 @@ class Puller:
         """Begins. SubscriptionError when the subscription is not there, or may not be used."""
         try:
             self._add(self._calls.pull(wait=False, timeout=START_S))
-        except (NotFound, PermissionDenied, Unauthenticated, InvalidArgument) as error:
+        except NotFound as error:
+            raise SubscriptionError(
+                f"{self.subscription}: there is no such subscription; create it: gcloud pubsub subscriptions create "
+                f"{self.subscription} --topic TOPIC"
+            ) from error
+        except PermissionDenied as error:
+            raise SubscriptionError(
+                f"{self.subscription}: the account that runs this needs the role roles/pubsub.subscriber on it"
+            ) from error
+        except (Unauthenticated, InvalidArgument) as error:
             raise SubscriptionError(f"{self.subscription}: {error.message}") from error
         except (GoogleAPICallError, GoogleAuthError) as error:
             where = os.environ.get(EMULATOR)

@@ -11,7 +11,7 @@ from commands import CONTROL, call, on_terminal
 
 from sandbox.server import Running
 from transforms.dead_letter import REJECTED, UNDELIVERED, DeadLetterWriter, Failed
-from transforms.letter_marks import Marks
+from transforms.letter_marks import Marks, key_of
 from transforms.letters import read_letters
 from transforms.sources.formats import Layout
 
@@ -82,8 +82,8 @@ def test_only_some_destinations_and_json(dead: Path) -> None:
 def test_what_was_replayed_is_counted_and_left_out(dead: Path) -> None:
     marks = Marks(str(dead))
     letters = [one for one in read_letters(str(dead)) if one.destination == "teak"]
-    marks.mark([(one.id, one.failures) for one in letters[:300]], "delivered")
-    marks.mark([(one.id, one.failures) for one in letters[300:310]], "failed again")
+    marks.mark(map(key_of, letters[:300]), "delivered")
+    marks.mark(map(key_of, letters[300:310]), "failed again")
     marks.close()
     lines = call("dead-letters", dead).stdout.splitlines()
     assert lines[:2] == [f"507 open dead letters in {dead}", "310 were replayed before: 300 delivered, 10 failed again"]
@@ -94,7 +94,7 @@ def test_one_file_of_a_folder(dead: Path) -> None:
     file = dead / "undelivered-teak-000001.jsonl"
     assert call("dead-letters", file).stdout.startswith(f"3 open dead letters in {file}\n")
     marks = Marks(str(dead))
-    marks.mark([(one.id, one.failures) for one in read_letters(str(file))], "replayed")
+    marks.mark(map(key_of, read_letters(str(file))), "replayed")
     marks.close()
     assert call("dead-letters", file).stdout == f"0 open dead letters in {file}\n3 were replayed before\n"
 

@@ -42,5 +42,8 @@ class DiskFileSystem(LocalFileSystem):
     def rename(self, sources: list[str], destinations: list[str]) -> None:
         super().rename(list(map(_local, sources)), list(map(_local, destinations)))
 
+    def delete(self, paths: list[str]) -> None:
+        super().delete(list(map(_local, paths)))
+
     def exists(self, path: str) -> bool:
         return bool(super().exists(_local(path)))

@@ -63,13 +63,17 @@ def test_a_letter_written_twice_is_read_once(tmp_path: Path) -> None:
 
 
 def test_the_latest_of_a_letter_stands_for_the_earlier_ones(tmp_path: Path) -> None:
-    """Wherever it is in the folder: before, behind, or twice."""
+    """Wherever it is in the folder: before, behind, or twice; one failure of a later run is later than three before."""
     base = writer(tmp_path).letters("teak", [failed(1)])[0]
     for name, counts in (("a", [2, 1, 3]), ("b", [3, 1, 2, 3])):
         lines = [msgspec.json.encode(msgspec.structs.replace(base, failures=count)) for count in counts]
         (tmp_path / f"{name}.jsonl").write_bytes(b"\n".join(lines))
     (letter,) = read(tmp_path)[0]
     assert letter.failures == 3
+    anew = msgspec.structs.replace(base, first=msgspec.structs.replace(base.first, at="2999"))
+    (tmp_path / "aa.jsonl").write_bytes(msgspec.json.encode(anew))
+    (letter,) = read(tmp_path)[0]
+    assert (letter.failures, letter.first.at) == (1, "2999")
 
 
 def test_what_is_written_while_reading_is_not_given(tmp_path: Path) -> None:
@@ -147,6 +151,21 @@ def test_places_without_letters(tmp_path: Path, location: str, says: str) -> Non
     with pytest.raises(LetterError) as caught:
         read(location.format(tmp_path))
     assert says in str(caught.value)
+
+
+def test_a_file_that_holds_none_is_refused(tmp_path: Path) -> None:
+    """With a line end or without; but not a letter that is being written."""
+    file = tmp_path / "events.jsonl"
+    for text in (b'{"event_type":"spin"}', b'{"event_type":"spin"}\n' * 3):
+        file.write_bytes(text)
+        for place in (file, tmp_path):
+            with pytest.raises(LetterError) as caught:
+                read(place)
+            assert str(caught.value).startswith(f"{file}:1: no dead letter: Object missing required field `id`")
+            assert str(caught.value).endswith("; expected lines of JSON as --dead-letters writes them")
+    file.write_bytes(b'{"id":"2d3da')
+    letters, skipped = read(file)
+    assert letters == [] and "cut off" in skipped[0]
 
 
 def test_an_empty_folder_has_no_letters(tmp_path: Path) -> None:

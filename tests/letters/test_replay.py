@@ -2,110 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from commands import call
-from emulator import Emulator
+from replays import KILLS, QUICK, SHARDS, Replays, check_once, write
 from source_files import FORMATS
-from streams import MEASURED, PARTS, Command, Elsewhere, event, relay_file, until
+from streams import Command, Elsewhere, event, until
 from streams import events as numbered
 from test_message_kinds import KINDS, RECORDS
 
-from pipelines import replay_sources
 from sandbox.server import Running
-from transforms.letter_marks import NAME
-from transforms.letter_shape import Letter
-from transforms.letters import read_letters
 from transforms.sources.messages import write_messages
-
-QUICK = {"retry": {"for": "200ms"}}
-
-
-class Replays:
-    """A folder with a relay file, dead letters and what replays them."""
-
-    def __init__(self, folder: Path, sandbox: Running, to: Any, source: Mapping[str, Any] = {}) -> None:
-        self.folder, self.sandbox = folder, sandbox
-        self.dead = folder / "dead"
-        self.relay = relay_file(folder, sandbox, to, source)
-        self.output = ""
-
-    def mend(self, to: Any, source: Mapping[str, Any] = {}) -> None:
-        """Another relay file in place of the one before."""
-        self.relay = relay_file(self.folder, self.sandbox, to, source)
-
-    def run(self, *inputs: Path, dead: object = None, code: int = 0) -> dict[str, Any]:
-        """`playrelay run`: what it does not deliver becomes dead letters."""
-        given = [part for one in inputs for part in ("--input", one)]
-        return self._call("run", *given, "--dead-letters", dead or self.dead, code=code)
-
-    def down(self, *inputs: Path, dead: object = None) -> dict[str, Any]:
-        """A run while no vendor takes anything."""
-        for slug in MEASURED:
-            self.sandbox.fault(vendor=slug, status=503, next=None)
-        done = self.run(*inputs, dead=dead, code=3)
-        self.sandbox.clear_faults()
-        return done
-
-    def replay(self, *options: object, place: object = None, code: int = 0) -> dict[str, Any]:
-        """`playrelay replay` of the folder; its report by destination."""
-        return self._call("replay", "--from", place or self.dead, *options, code=code)
-
-    def _call(self, command: str, *options: object, code: int) -> dict[str, Any]:
-        report = self.folder / "report.json"
-        report.unlink(missing_ok=True)
-        done = call(command, self.relay, *options, "--report", report)
-        self.output = " ".join(done.output.split())
-        assert done.exit_code == code, done.output
-        if not report.exists():
-            return {}
-        found: dict[str, Any] = json.loads(report.read_text())
-        assert found["balanced"] is True, found
-        for one in found["destinations"].values():
-            assert sum(one[part] for part in PARTS) == one.get("read", found["records"]["read"]), found
-            assert one["items"]["mapped"] == sum(one["items"][part] for part in PARTS[1:]), found
-        destinations: dict[str, Any] = found["destinations"]
-        return destinations
-
-    @property
-    def letters(self) -> list[Letter]:
-        return list(read_letters(str(self.dead)))
-
-    @property
-    def became(self) -> dict[str, int]:
-        """How many letters are open, and what became of the others."""
-        found = json.loads(call("dead-letters", self.dead, "--json").stdout)
-        return {"open": found["open"], **found["replayed"]}
-
-    def edit(self, **fields: Any) -> None:
-        """Changes fields of every letter."""
-        for file in self.dead.glob("*.jsonl"):
-            lines = [{**json.loads(line), **fields} for line in file.read_bytes().splitlines()]
-            file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-    def taken(self, slug: str) -> Counter[str]:
-        """The items that a vendor took."""
-        return Counter(json.dumps([one["model"], one["item"]], sort_keys=True) for one in self.sandbox.items(slug))
-
-    def numbers(self, slug: str) -> list[int]:
-        return [int(MEASURED[slug](one["item"])) for one in self.sandbox.items(slug)]
-
-    def requests(self) -> int:
-        return sum(view["requests"] for view in self.sandbox.received()["vendors"].values())
-
-
-def write(path: Path, records: Sequence[bytes]) -> Path:
-    path.write_bytes(b"\n".join(records) + b"\n")
-    return path
 
 
 def files(folder: Path) -> list[Path]:
@@ -322,26 +237,11 @@ def test_a_stopped_destination_goes_on_with_the_same_command(tmp_path: Path, san
 
 # Killed ------------------------------------------------------------------------------------------
 
-SHARDS, KILLS = 4, 2
-
 
 @pytest.fixture
 def elsewhere() -> Iterator[Elsewhere]:
     with Elsewhere() as sandbox:
         yield sandbox
-
-
-def check_once(replays: Replays, slug: str, count: int, kills: int = KILLS) -> None:
-    """Every event came, and of those that came twice the first in requests that were in flight at a kill."""
-    first: dict[int, int] = {}
-    twice = set()
-    for one in replays.sandbox.items(slug):
-        number = int(MEASURED[slug](one["item"]))
-        if number in first:
-            twice.add(first[number])
-        first.setdefault(number, one["request"])
-    assert set(first) == set(range(count))
-    assert len(twice) <= kills * SHARDS, f"{slug}: something of {len(twice)} requests came twice"
 
 
 def test_kills_send_nothing_twice_but_what_was_in_flight(tmp_path: Path, elsewhere: Elsewhere) -> None:
@@ -373,94 +273,6 @@ def test_kills_send_nothing_twice_but_what_was_in_flight(tmp_path: Path, elsewhe
     before = replays.requests()
     replays.replay()
     assert replays.requests() == before
-
-
-# From a topic ------------------------------------------------------------------------------------
-
-# Google's client says so of the flag by which a pull tells at once whether the subscription is there.
-of_a_topic = pytest.mark.filterwarnings("ignore:The return_immediately flag is deprecated:DeprecationWarning")
-
-
-@pytest.fixture
-def of_the_emulator(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """The emulator, which commands in this process use."""
-    for name, value in emulator.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(replay_sources, "QUIET_S", 2.0)
-    return emulator
-
-
-def check_left(emulator: Emulator, subscription: str, **expected: int) -> None:
-    """So many letters of each destination are not acknowledged.
-
-    The emulator gives what is given back to a pull of the client that is gone, and knows after the ack deadline of 10 s
-    that nobody has it. So each replay in these tests has a subscription of its own.
-    """
-
-    def left() -> Counter[str]:
-        return Counter(one.attributes.get("destination", "none") for one in emulator.left(subscription))
-
-    until(lambda: left() == expected, 25, every=1.0)
-
-
-@of_a_topic
-def test_from_a_subscription(tmp_path: Path, sandbox: Running, of_the_emulator: Emulator) -> None:
-    """What is not meant is given back; what is replayed is acknowledged, though it was published twice."""
-    emulator = of_the_emulator
-    replays = Replays(tmp_path, sandbox, {"teak": QUICK, "parcelvoy": QUICK})
-    topic, looked_at = emulator.make()
-    some, rest = emulator.subscribe(topic), emulator.subscribe(topic)
-    for _ in range(2):
-        replays.down(write(tmp_path / "in.jsonl", numbered(20, users=4)), dead=topic)
-    emulator.publish(topic, [b"no letter"])
-    replays.replay(place=looked_at, code=2)
-    assert "--dead-letters" in replays.output
-    before = replays.requests()
-    replays.replay("--dry-run", place=looked_at)
-    assert "would replay 20 dead letters of teak event" in replays.output
-    assert replays.requests() == before
-    sandbox.configure("teak", unknown_users=["u3"])
-    options = ("--dead-letters", replays.dead, "--state", tmp_path / "state")
-    done = replays.replay("--only", "teak", *options, place=some)
-    assert (done["teak"]["delivered"], done["teak"]["rejected"]) == (15, 5)
-    # The same letters from elsewhere: those of Teak are known.
-    done = replays.replay(*options, place=rest)
-    assert (done["teak"]["read"], done["parcelvoy"]["delivered"]) == (0, 20)
-    assert {(one.failures, one.source.name) for one in replays.letters} == {(2, str(tmp_path / "in.jsonl"))}
-    assert all("could not be found" not in one.first.reason for one in replays.letters)
-    sandbox.configure("teak", unknown_users=[])
-    assert replays.replay()["teak"]["delivered"] == 5
-    for slug in ("teak", "parcelvoy"):
-        assert sorted(replays.numbers(slug)) == list(range(20))
-    check_left(emulator, looked_at, teak=40, parcelvoy=40, none=1)
-    check_left(emulator, some, parcelvoy=40, none=1)
-    check_left(emulator, rest, none=1)
-
-
-@of_a_topic
-def test_a_kill_before_it_is_acknowledged(
-    tmp_path: Path, elsewhere: Elsewhere, of_the_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    count = 400
-    topic, subscription = of_the_emulator.make()
-    replays = Replays(tmp_path, elsewhere, {"traitly": {**QUICK, "shards": SHARDS}})
-    replays.down(write(tmp_path / "in.jsonl", numbered(count)), dead=topic)
-    elsewhere.fault(vendor="traitly", delay_s=0.02, next=None)
-    options = ("--dead-letters", replays.dead, "--state", tmp_path / "state")
-    arguments = ("replay", replays.relay, "--from", subscription, *options)
-    short = {"transforms.pull.LEASE_S": 10, "transforms.pull.RENEW_S": 3.0}
-    with Command(*arguments, log=tmp_path / "log", altered=short, **of_the_emulator.environment) as command:
-        until(lambda: elsewhere.accepted("traitly") > 50 or not command.running)
-        assert command.running, command.output
-        command.kill()
-    elsewhere.clear_faults()
-    # What the killed process held comes again when its leases are over.
-    monkeypatch.setattr(replay_sources, "QUIET_S", 13.0)
-    done = replays.replay(*options, place=subscription)
-    assert done["traitly"]["delivered"] == count
-    check_once(replays, "traitly", count, kills=1)
-    check_left(of_the_emulator, subscription)
-    assert not list(replays.dead.glob("*.jsonl")) and not (replays.dead / NAME).exists()
 
 
 def test_letters_are_as_they_were_written(tmp_path: Path, sandbox: Running) -> None:
