@@ -288,7 +288,8 @@ class Sender:
         pause = max(pause, answer.retry_after) if answer.retry_after else min(pause, left)
         if left <= 0 or pause > left:
             # No figures of this batch's own: the report counts equal reasons.
-            reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`"
+            asked = ", and the vendor asks for a longer pause" if answer.retry_after > max(left, 0.0) else ""
+            reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`{asked}"
             # Nothing at all was taken that left after this batch had failed: the vendor is down, not the batch at fault.
             down = self._gate.last_success < send.failed_at and send.rounds < ROUNDS
             if down and self._parking is not None:
