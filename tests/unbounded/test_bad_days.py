@@ -194,6 +194,22 @@ def test_the_rate_is_kept(sandbox: Running) -> None:
     assert traffic(sandbox, "traitly")["max_requests_per_second"] <= 25
 
 
+def test_the_processes_of_one_machine_keep_the_rate_and_pauses_together(sandbox: Running) -> None:
+    """As two couriers do that know nothing of each other."""
+    to = at(sandbox, "traitly", rate=2.0)
+    one, other = courier.Courier(to, ("event",)), courier.Courier(to, ("event",))
+    try:
+        now = time.monotonic()
+        assert one.gate.claim(now) == 0
+        assert 0.3 < other.gate.claim(now) <= 0.6
+        one.gate.pause(now + 30)
+        time.sleep(0.6)
+        assert 20 < other.gate.claim(time.monotonic()) <= 30
+    finally:
+        one.close()
+        other.close()
+
+
 @pytest.mark.parametrize("slug", VENDORS)
 def test_a_job_that_drains_while_the_vendor_is_down_keeps_everything(sandbox: Running, slug: str) -> None:
     to = at(sandbox, slug, shards=2, batch={"age_ms": 1000, "window_ms": 50}, retry_s=0.5)

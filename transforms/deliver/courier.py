@@ -171,6 +171,7 @@ class Courier:
         settings = settings_of(self.destination)
         self._settings = settings
         self.packing = packing_of(self.destination, settings, self.models)
+        self.gate.share(self.destination.vendor, settings.url, settings.credentials)
 
     @property
     def trouble(self) -> Trouble | None:
@@ -274,6 +275,7 @@ class Courier:
         with self._lock:
             while self._senders:
                 self._senders.pop().close()
+            self.gate.close()
 
 
 _couriers: dict[tuple[str, str], Courier] = {}
