@@ -107,7 +107,11 @@ def _of_destinations(destinations: Iterable[DestinationState]) -> Iterator[Metri
     parked_items = GaugeMetricFamily(
         "playrelay_parked_items", "Items that wait on disk until the vendor takes them.", labels=by_destination
     )
-    parked_bytes = GaugeMetricFamily("playrelay_parked_bytes", "Bytes of these items on disk.", labels=by_destination)
+    parked_bytes = GaugeMetricFamily(
+        "playrelay_parked_bytes",
+        "Bytes on disk of these items and of the messages they came in.",
+        labels=by_destination,
+    )
     up = GaugeMetricFamily(
         "playrelay_destination_up",
         "1 while the destination is sent to, 0 while it is parked or stopped.",

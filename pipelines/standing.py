@@ -25,7 +25,7 @@ class Standing(NamedTuple):
     items: int
     """Items that wait."""
     bytes: int
-    """Of the segments that wait on disk."""
+    """On disk: of the segments that wait, and of the message files of their slices."""
 
 
 def standing(ledger: LedgerReader, destination: str) -> Standing:
@@ -48,7 +48,8 @@ def standing(ledger: LedgerReader, destination: str) -> Standing:
         tally.undelivered += left
         rejected += more_rejected
         undelivered += more_undelivered
-    return Standing(Totals(tally, rejected, undelivered), kept.read, items, sum(segment.bytes for segment in waiting))
+    size = sum(segment.bytes for segment in waiting) + sum(map(ledger.message_bytes, marks_of))
+    return Standing(Totals(tally, rejected, undelivered), kept.read, items, size)
 
 
 def _gone_through(segment: Segment, done: journal.Done, marks: RecordOutcomes, tally: Tally) -> tuple[int, int, int]:

@@ -55,6 +55,6 @@ class Destination:
     """The vendor's own keys."""
     allow_insecure: bool = False
     park_bytes: int = PARK_BYTES
-    """Most bytes of items that may wait on disk while the vendor is down (a stream)."""
+    """Most bytes that may wait on disk while the vendor is down (a stream): items, and the messages they came in."""
     base_dir: str = "."
     """Folder that `file:` references start from."""

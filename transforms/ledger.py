@@ -98,11 +98,18 @@ class Ledger(LedgerReader):
     def begin(self, targets: Mapping[str, tuple[str, str]]) -> list[str]:
         """Goes on with a run that did not come to its end, else starts figures anew.
 
-        targets: destination -> (vendor, target). Returns notes on what changed. StateError for a destination for which
-        items of another vendor wait.
+        targets: destination -> (vendor, target). Returns notes on what changed, and on what waits for others than these.
+        StateError for a destination for which items of another vendor wait.
         """
         notes = []
         kept = {one.name: one for one in self.destinations()}
+        for name in sorted(kept.keys() - targets.keys()):
+            items = sum(one.items for one in self.waiting(name))
+            if items:
+                notes.append(
+                    f"{name}: {items:,} items wait in {self.folder}, and this run has no such destination; they are sent once "
+                    "the relay file has one of this name again, and --only does not leave it out"
+                )
         for name, (vendor, target) in targets.items():
             before = kept.get(name)
             if before is None:
@@ -161,10 +168,6 @@ class Ledger(LedgerReader):
             number = self._next_segment
             self._next_segment += 1
         return number, os.path.join(self.folder, "segments", f"{number:012d}.segment")
-
-    def message_file(self, number: int) -> str:
-        """Path of a slice's message file."""
-        return os.path.join(self.folder, "slices", f"{number:012d}.messages")
 
     def mapped(
         self,

@@ -167,6 +167,17 @@ class LedgerReader:
             )
         ]
 
+    def message_file(self, number: int) -> str:
+        """Path of a slice's message file."""
+        return os.path.join(self.folder, "slices", f"{number:012d}.messages")
+
+    def message_bytes(self, number: int) -> int:
+        """Bytes of a slice's message file, which is kept until all of the slice is done with; 0 when it has none."""
+        try:
+            return os.stat(self.message_file(number)).st_size
+        except FileNotFoundError:
+            return 0
+
     def destinations(self) -> list[Kept]:
         """Every destination that the folder knows."""
         return [

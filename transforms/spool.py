@@ -37,6 +37,7 @@ class Waiting(NamedTuple):
 
     items: int
     bytes: int
+    """On disk: of its segments, and of the message files of their slices, which are kept for dead letters."""
 
 
 class Spool:
@@ -57,6 +58,8 @@ class Spool:
         self.letters = letters
         self._unfinished: dict[int, dict[str, int]] = {}
         """Slice -> destination -> its segments that wait or are being sent."""
+        self._message_bytes: dict[int, int] = {}
+        """Unfinished slice -> bytes of its message file."""
         self._queues: dict[str, deque[Segment]] = {}
         self._waiting: dict[str, Waiting] = {}
         self._mapped: dict[str, list[Segment]] = {}
@@ -185,12 +188,21 @@ class Spool:
         items, size = self._waiting.get(destination, (0, 0))
         items += sign * sum(one.items for one in segments)
         size += sign * sum(one.bytes for one in segments)
-        self._waiting[destination] = Waiting(items, size)
         for one in segments:
             by_destination = self._unfinished.setdefault(one.slice, {})
-            by_destination[destination] = by_destination.get(destination, 0) + sign
+            before = by_destination.get(destination, 0)
+            by_destination[destination] = before + sign
+            if not before or not by_destination[destination]:  # its first segment, or its last
+                size += sign * self._messages_of(one.slice)
             if not any(by_destination.values()):
                 del self._unfinished[one.slice]
+                self._message_bytes.pop(one.slice, None)
+        self._waiting[destination] = Waiting(items, size)
+
+    def _messages_of(self, slice_: int) -> int:
+        if slice_ not in self._message_bytes:
+            self._message_bytes[slice_] = self.ledger.message_bytes(slice_) if self.ledger is not None else 0
+        return self._message_bytes[slice_]
 
 
 _spools: dict[str, Spool] = {}

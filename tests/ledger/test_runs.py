@@ -128,6 +128,26 @@ def test_a_vendor_that_was_down_gets_its_items_first_and_no_other_anything(runs:
     assert runs.run([tmp_path / "*.jsonl"], to)["read"] == 0
 
 
+def test_what_waits_for_a_destination_that_is_left_out_is_told(runs: Runs, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", numbered(1200))
+    runs.sandbox.fault(vendor="teak", status=503, next=None)
+    runs.run([path], {"teak": QUICK, "traitly": QUICK, "swrve": QUICK}, code=3)
+    runs.sandbox.clear_faults()
+    for to, options in (
+        ({"traitly": QUICK, "my-teak": {"vendor": "teak"}}, ()),
+        ({"teak": {}, "traitly": {}}, ("--only", "traitly")),
+    ):
+        runs.run([path], to, *options)
+        told = (
+            f"teak: 1,200 items wait in {tmp_path / 'state'}, and this run has no such destination; they are sent once"
+        )
+        assert told in " ".join(runs.output.split())
+        assert "swrve" not in runs.output, "for which nothing waits"
+    runs.run([path], {"teak": QUICK, "traitly": QUICK})
+    assert "no such destination" not in runs.output
+    assert Counter(runs.numbers("teak")) == dict.fromkeys(range(1200), 2), "once under each name"
+
+
 def test_a_wrong_key_keeps_its_items_for_the_right_one(runs: Runs, tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", numbered(40))
     wrong = {"credentials": {"api_key": "pk_wrong"}, **QUICK}

@@ -228,10 +228,10 @@ class Relay:
         self._commands = 0
 
     def command(self, name: str, *arguments: object, **more: Any) -> Command:
-        """Starts a command with the relay file, the state folder, dead letters and a report."""
+        """Starts a command with the relay file, the state folder, dead letters and a report, unless told otherwise."""
         self._commands += 1
         return Command(
-            name, self.file, *arguments, "--state", self.state, "--dead-letters", self.letters, "--report", self.report_file,
+            name, self.file, "--state", self.state, "--dead-letters", self.letters, "--report", self.report_file, *arguments,
             log=self.folder / f"{name}-{self._commands}.log", **more,
         )  # fmt: skip
 

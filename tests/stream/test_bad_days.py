@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from emulator import Emulator
 from streamed import SHARDS, Streamed, to, told
-from streams import VENDORS, Elsewhere, event, events, until
+from streams import VENDORS, Elsewhere, check_arrived, event, events, until
 from surroundings import Pipe
 
 PROBES = {"transforms.deliver.parking.LONGEST_PAUSE": 2.0}
 """So that nobody waits for a minute until a vendor that is back is asked."""
+BUFFER_BYTES = 1_000_000
 
 pytestmark = pytest.mark.xdist_group("stream")
 
@@ -140,3 +141,69 @@ def test_a_status_while_a_stream_goes_on(tmp_path: Path, sandbox: Elsewhere, emu
         relay.wait(command, ("traitly",), 3000)
         command.stop()
     relay.check_report(3000)
+
+
+def test_what_waits_is_bounded_with_the_messages_it_came_in(
+    tmp_path: Path, sandbox: Elsewhere, emulator: Emulator
+) -> None:
+    """Of which the vendor takes a small part; the rest is kept for dead letters. Also after a kill."""
+    count, bound = 3000, 1_000_000
+    relay = Streamed(tmp_path, sandbox, emulator, to("teak", park={"max": "1MB"}))
+    sandbox.fault(vendor="teak", status=503, next=None)
+    relay.publish(event(number, params={"pad": "x" * 6000}) for number in range(count))
+    small = {**PROBES, "transforms.pull.BUFFER_BYTES": BUFFER_BYTES, "transforms.pull.PULLS": 1}
+
+    def on_disk() -> int:
+        return sum(path.stat().st_size for name in ("segments", "slices") for path in (relay.state / name).iterdir())
+
+    for killed in (True, False):
+        with relay.start(altered=small) as command:
+            until(lambda command=command: "nothing is pulled: teak has" in command.output)
+            until(lambda command=command: told(command)[-1:] and told(command)[-1]["unacknowledged"] == 0)
+            # A slice and what was pulled meanwhile, of which a pull of a thousand messages may be the last.
+            assert bound < on_disk() < bound + 2 * (BUFFER_BYTES + 1000 * 6500)
+            if killed:
+                assert relay.look()["teak"].bytes == pytest.approx(on_disk(), rel=0.1)
+                command.kill()
+                continue
+            sandbox.clear_faults()
+            relay.wait(command, ("teak",), count)
+            until(lambda command=command: "pulling again" in command.output)
+            command.stop()
+    assert on_disk() == 0
+    relay.check(count, ("teak",))
+
+
+def test_a_topic_for_dead_letters_that_goes_away(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    """The stream ends with the command that brings it back. What the letters are about waits, and its messages are not
+    acknowledged."""
+    relay = Streamed(tmp_path, sandbox, emulator, to("traitly", "teak"))
+    sandbox.configure("teak", unknown_users=["u1"])
+    name = f"letters-{tmp_path.name}"
+    letters = emulator.topic(name)
+    missing = f"dead letters cannot be published to {letters}: there is no such topic; create it: gcloud pubsub topics create {letters}"
+    with relay.start("--dead-letters", letters) as command:
+        relay.publish(events(100))
+        relay.wait(command, ("teak",), 95)
+        until(lambda: told(command)[-1:] and not told(command)[-1]["unacknowledged"])
+        emulator.publisher.delete_topic(topic=letters)
+        relay.publish(events(100, 100))
+        assert command.wait() == 2, command.output
+    assert command.output.splitlines()[-1] == missing
+    assert len(relay.left()) == 100
+    asked = sandbox.received(vendor="teak")["vendors"]["teak"]["requests"]
+    with relay.start("--dead-letters", letters) as command:
+        assert command.wait() == 2, command.output
+    assert command.output.splitlines()[-1] == missing
+    assert sandbox.received(vendor="teak")["vendors"]["teak"]["requests"] == asked, "nothing is sent before it is there"
+    emulator.topic(name)
+    subscription = emulator.subscribe(letters)
+    with relay.start("--dead-letters", letters) as command:
+        relay.wait(command, ("traitly",), 200)
+        until(lambda: relay.waiting("teak") == 0)
+        command.stop()
+    ids = [one.message.attributes["id"] for one in emulator.pull(subscription)]
+    assert len(set(ids)) == 5, "of the second hundred; those of the first were in the topic that is gone"
+    relay.check_report(200)
+    check_arrived(sandbox, "traitly", range(200))
+    check_arrived(sandbox, "teak", [number for number in range(200) if number % 20 != 1])
