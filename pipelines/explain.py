@@ -18,6 +18,8 @@ from transforms.subscriber import SubscriptionError
 
 def explained(error: BaseException) -> list[str] | None:
     """The lines to show for an error that input, credentials, schemas or the relay file caused; None for a bug."""
+    if getattr(error, "_tagged_with_step", False) and error.__context__ is not None:
+        return explained(error.__context__)  # Beam's own, which names the step, in place of what happened there
     if isinstance(error, Problems):
         return [str(problem) for problem in error.problems]
     if isinstance(error, CredentialError | SchemaError | NoInput | StateError | LetterError | SubscriptionError):
@@ -28,8 +30,6 @@ def explained(error: BaseException) -> list[str] | None:
         return list(_of_store(error))
     if isinstance(error, OSError) and error.strerror:
         return [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
-    if getattr(error, "_tagged_with_step", False) and error.__context__ is not None:
-        return explained(error.__context__)  # Beam's own, which names the step, in place of what happened there
     if error.__cause__ is not None:
         return explained(error.__cause__)
     return None

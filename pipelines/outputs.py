@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import uuid
@@ -10,20 +11,23 @@ from apache_beam.io.filesystems import FileSystems
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
 
-from transforms.letter_stores import check_location, is_topic
+from transforms.letter_stores import Topic, check_location, is_topic
 from transforms.sources.cloud import check_reachable
 
 
 def prepare(dead_letters: str | None, report: str | None) -> None:
     """Makes the folders that are missing, and tries to write. OSError naming the path that cannot be written to.
 
-    dead_letters: a folder or topic, LetterError when it can be neither; report: a file. Topics are not tried.
+    dead_letters: a folder or topic, LetterError when it can be neither, or there is no such topic; report: a file.
     """
     if dead_letters is not None:
         check_location(dead_letters)
         if FileSystems.get_scheme(dead_letters) is not None:
             _try_store(dead_letters, f"{dead_letters.rstrip('/')}/")
-        elif not is_topic(dead_letters):
+        elif is_topic(dead_letters):
+            with contextlib.closing(Topic(dead_letters)) as topic:
+                topic.check()
+        else:
             _try_folder(dead_letters)
     if report is not None:
         if FileSystems.get_scheme(report) is not None:

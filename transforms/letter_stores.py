@@ -27,6 +27,8 @@ MAX_MESSAGE: Final = 9_900_000
 attributes and the topic's name need."""
 PUBLISH_SECONDS: Final = 60.0
 """How long one letter may take to be published, with all retries."""
+ASK_SECONDS: Final = 10.0
+"""How long Pub/Sub may take to say whether a topic is there."""
 PUBLISHED_TOGETHER: Final = 8 << 20
 """Bytes of letters on their way at a time."""
 
@@ -204,15 +206,30 @@ class Topic:
 
     def add(self, destination: str, outcome: str, lines: Sequence[Line], key: str) -> None:
         """Publishes letters and waits until Pub/Sub has them. Raises LetterError."""
+        with self._in_words():
+            for together in _pieces([line.text for line in lines], PUBLISHED_TOGETHER):
+                self._publish(destination, outcome, lines[: len(together)])
+                lines = lines[len(together) :]
+
+    def check(self) -> None:
+        """Raises LetterError when the topic is not there, or Pub/Sub cannot be asked."""
+        from google.api_core.exceptions import PermissionDenied
+        from google.api_core.retry import Retry
+
+        # Who may publish may not be allowed to look at the topic.
+        with self._in_words(), contextlib.suppress(PermissionDenied):
+            self._client().get_topic(topic=self.name, retry=Retry(timeout=ASK_SECONDS), timeout=ASK_SECONDS)
+
+    @contextlib.contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Makes a LetterError of what Google's client raises."""
         from google.api_core.exceptions import GoogleAPICallError, NotFound, PermissionDenied, RetryError
         from google.auth.exceptions import GoogleAuthError
 
         try:
-            for together in _pieces([line.text for line in lines], PUBLISHED_TOGETHER):
-                self._publish(destination, outcome, lines[: len(together)])
-                lines = lines[len(together) :]
+            yield
         except NotFound as error:
-            raise self._cannot("there is no such topic; create it: gcloud pubsub topics create") from error
+            raise self._cannot(f"there is no such topic; create it: gcloud pubsub topics create {self.name}") from error
         except PermissionDenied as error:
             raise self._cannot("the account that runs this needs the role roles/pubsub.publisher on it") from error
         except GoogleAuthError as error:
@@ -230,19 +247,23 @@ class Topic:
     def _publish(self, destination: str, outcome: str, lines: Sequence[Line]) -> None:
         from google.api_core.retry import Retry
 
-        if self._publisher is None:
-            self._publisher = _publisher()
+        publisher = self._client()
         waiting = []
         for line in lines:
             data, more = fitted(line.text)
             attributes = {"destination": destination, "model": line.model, "outcome": outcome, "id": line.id, **more}
             waiting.append(
-                self._publisher.publish(
+                publisher.publish(
                     self.name, data, retry=Retry(deadline=PUBLISH_SECONDS), timeout=PUBLISH_SECONDS, **attributes
                 )
             )
         for published in waiting:
             published.result(2 * PUBLISH_SECONDS)
+
+    def _client(self) -> Any:
+        if self._publisher is None:
+            self._publisher = _publisher()
+        return self._publisher
 
     def _cannot(self, why: str) -> LetterError:
         return LetterError(f"dead letters cannot be published to {self.name}: {why}")
