@@ -7,20 +7,13 @@ import logging
 import os
 import stat
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
-from commands import ENVIRONMENT
-from deliveries import traffic
 
-from sandbox.credentials import RELAY_FILE
-from sandbox.server import Running
 from transforms.deliver import pace
 from transforms.deliver.gate import Gate
 from transforms.deliver.pace import LOCKED_S, SharedPace
@@ -227,36 +220,3 @@ def test_asking_costs_little() -> None:
     for _ in range(5000):
         one.claim(0.0, 0.0)
     assert (time.process_time() - started) / 5000 < 50e-6
-
-
-def test_two_runs_at_once_keep_teaks_limit_and_use_it(sandbox: Running, tmp_path: Path) -> None:
-    """Two real processes, each with more to send than the rate lets pass in its time, and folders of their own."""
-    number = 220
-    relay = {
-        "allow_literal_secrets": True,
-        "source": {"preset": "canonical"},
-        "destinations": {
-            "teak": {"credentials": RELAY_FILE["teak"], "url": f"{sandbox.url}/teak", "batch": {"items": 1}}
-        },
-    }
-    (tmp_path / "relay.yaml").write_text(yaml.safe_dump(relay))
-    running = []
-    for name in ("one", "two"):
-        events = tmp_path / f"{name}.ndjson"
-        events.write_text(
-            "".join(
-                f'{{"event_type":"spin","event_timestamp":1700000000000,"user_id":"{name}{n % 40}"}}\n'
-                for n in range(number)
-            )
-        )
-        command = [sys.executable, "-m", "pipelines.cli", "run", "relay.yaml", "--input", events.name, "--quiet"]
-        running.append(subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT | {"TMPDIR": str(tmp_path)}))
-    try:
-        assert [process.wait(60) for process in running] == [0, 0]
-    finally:
-        for process in running:
-            process.kill()
-    assert len(sandbox.items("teak")) == 2 * number
-    counts = traffic(sandbox, "teak")
-    assert counts["answers"] == {"200": 2 * number}
-    assert 90 <= counts["max_requests_per_second"] <= 100
