@@ -14,6 +14,9 @@ from streams import VENDORS, Command, Elsewhere, Relay, check_arrived, until
 SHARDS = 4
 QUICK = {"pipelines.run_stream.DEFAULT_AGE_S": 0.1, "pipelines.run_stream.TELL_S": 0.1}
 
+PROBES = {"transforms.deliver.parking.LONGEST_PAUSE": 2.0}
+"""So that nobody waits for a minute until a vendor that is back is asked."""
+
 
 def to(*slugs: str, **more: Any) -> dict[str, Any]:
     """Destinations that give up soon, in small requests."""

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 from emulator import Emulator
-from streamed import SHARDS, Streamed, to, told
+from streamed import PROBES, SHARDS, Streamed, to, told
 from streams import VENDORS, Elsewhere, check_arrived, event, events, until
 from surroundings import Pipe
 
-PROBES = {"transforms.deliver.parking.LONGEST_PAUSE": 2.0}
-"""So that nobody waits for a minute until a vendor that is back is asked."""
 BUFFER_BYTES = 1_000_000
 
 pytestmark = pytest.mark.xdist_group("stream")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from emulator import Emulator
-from streamed import SHARDS, Streamed, to, told
-from streams import VENDORS, Command, Elsewhere, event, events, relay_file, set_clock, until
+from streamed import PROBES, SHARDS, Streamed, to, told
+from streams import VENDORS, Command, Elsewhere, check_arrived, event, events, relay_file, set_clock, until
 from surroundings import Mounted, Pipe
 
 pytestmark = pytest.mark.xdist_group("stream")
@@ -224,24 +224,30 @@ def test_every_vendor_down_and_back(tmp_path: Path, sandbox: Elsewhere, emulator
 
 
 def test_one_vendor_down_holds_up_no_other(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    """The others get everything while it is down for a whole stream; it gets everything when it is back, in order."""
+    portion, turns = 1250, 4
+    count = portion * turns
     relay = Streamed(tmp_path, sandbox, emulator, to())
     others = [slug for slug in VENDORS if slug != "teak"]
     sandbox.fault(vendor="teak", status=503, next=None)
-    with relay.start() as command:
-        for turn in range(4):
-            relay.publish(events(100, 100 * turn))
-            relay.wait(command, others, 100 * (turn + 1))
-        until(lambda: relay.waiting("teak") == 400)
+    with relay.start(altered=PROBES) as command:
+        for turn in range(turns):
+            relay.publish(events(portion, portion * turn, users=500))
+            relay.wait(command, others, portion * (turn + 1))
+        until(lambda: relay.waiting("teak") == count)
         until(lambda: told(command)[-1:] and told(command)[-1]["unacknowledged"] == 0)
-        asked = sandbox.received(vendor="teak")["vendors"]["teak"]["requests"]
-        assert asked < 30, "one probe at a time"
+        for slug in others:
+            check_arrived(sandbox, slug, range(count))
+        asked = sandbox.received(vendor="teak")["vendors"]["teak"]
+        assert asked["accepted"] == 0
+        assert asked["requests"] < 30, "one probe at a time"
         assert DOWN in relay.parked("teak")
         sandbox.clear_faults()
-        relay.publish(events(100, 400))
-        relay.wait(command, VENDORS, 500)
+        relay.publish(events(100, count, users=500))
+        relay.wait(command, VENDORS, count + 100)
         until(lambda: relay.parked("teak") is None)
         command.stop()
-    relay.check(500)
+    relay.check(count + 100)
 
 
 def test_a_slow_vendor_does_not_hold_acknowledgements(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
