@@ -26,6 +26,7 @@ from benchmarks.sink import Sink
 from benchmarks.table import Row
 from sandbox.server import Running
 from tests.pubsub.emulator import Emulator
+from tests.stream.streams import START_S, check_arrived
 
 EVENTS = 100_000
 RATE = 2_000
@@ -90,11 +91,6 @@ class Streams:
         with self._streaming(self.bench.relay("teak"), subscription):
             return backlog.rate(self.emulator, topic, self.lines(FED * self.count), waiting, taken)
 
-    def _filled(self, count: int) -> str:
-        topic, subscription = self.emulator.make()
-        self.emulator.publish(topic, self.lines(count))
-        return subscription
-
     @contextlib.contextmanager
     def _streaming(self, relay: Path, subscription: str) -> Iterator[float]:
         """`playrelay stream` as a process, ended in order; gives when it was started."""
@@ -151,9 +147,11 @@ class Streams:
     # A vendor's bad day ------------------------------------------------------------------------
 
     def bad_day(self) -> Iterator[Row]:
-        """Teak down for the whole stream: how long the other four take, against a healthy run."""
-        healthy = [self._four(down=False) for _ in range(self.repeat)]
-        down = [self._four(down=True) for _ in range(self.repeat)]
+        """Teak down for the whole stream: how long the other four take, against healthy runs, in turns."""
+        healthy, down = [], []
+        for _ in range(self.repeat):
+            healthy.append(self._four(down=False))
+            down.append(self._four(down=True))
         ratio = statistics.median(down) / statistics.median(healthy)
         yield Row(
             f"The other four while Teak is down, {self.count:,} events",
@@ -163,13 +161,15 @@ class Streams:
         )
 
     def _four(self, down: bool) -> float:
-        """Seconds until the other four have everything; checks that Teak gets all of it when it is back."""
+        """Seconds until the other four have everything. Checks that Teak has nothing then if it is down, and that all
+        five get each event once, and each user's in order."""
         others = ("12traits", "parcelvoy", "swrve", "traitly")
-        with Running(keep=1) as sandbox:
+        with Running(keep=6 * self.count) as sandbox:
             relay = self._relay(sandbox, *others, "teak", retry="2s")
             if down:
                 sandbox.fault(vendor="teak", status=503, next=None)
-            subscription = self._filled(self.count)
+            topic, subscription = self.emulator.make()
+            self.emulator.publish(topic, map(_numbered, self.lines(self.count), range(self.count)))
 
             def taken(names: Iterable[str]) -> bool:
                 view = sandbox.received()["vendors"]
@@ -178,13 +178,12 @@ class Streams:
             with self._streaming(relay, subscription) as started:
                 _until(lambda: taken(others))
                 seconds = time.perf_counter() - started
+                if down and sandbox.received()["vendors"]["teak"]["accepted"]:
+                    raise RuntimeError("Teak took something while it was down")
                 sandbox.clear_faults()
                 _until(lambda: taken(["teak"]))
-            view = sandbox.received()["vendors"]
-            if any(view[name]["accepted"] != self.count for name in (*others, "teak")):
-                raise RuntimeError(
-                    f"something arrived twice: { {name: one['accepted'] for name, one in view.items()} }"
-                )
+            for name in (*others, "teak"):
+                check_arrived(sandbox, name, range(self.count))
         return seconds
 
     # The ledger --------------------------------------------------------------------------------
@@ -206,6 +205,14 @@ class Streams:
                 "at most 1.15 x",
                 ratio <= 1.15,
             )
+
+
+def _numbered(line: bytes, number: int) -> bytes:
+    """A made event of which every vendor takes one item that tells its number."""
+    event = json.loads(line)
+    event |= {"event_id": str(number), "event_type": "level_up", "event_timestamp": 1000 * (START_S + number)}
+    event["event_data"]["level"] = number
+    return json.dumps(event, separators=(",", ":")).encode()
 
 
 def _stamped(number: int) -> bytes:
