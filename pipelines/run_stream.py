@@ -142,8 +142,8 @@ class Stream:
             self._done.set()
             acknowledging.join()
             # What was mapped is delivered or waits in the ledger: Pub/Sub need not keep it.
-            self._acknowledge(patience_s=0.0)
-            self._puller.give_back()
+            if self._acknowledge(patience_s=0.0):
+                self._puller.give_back()
         finally:
             self._done.set()
             self._puller.close()
@@ -276,8 +276,9 @@ class Stream:
         except BaseException as error:  # handed to the thread that runs the stream
             self._errors.append(error)
 
-    def _acknowledge(self, patience_s: float) -> None:
-        """Acknowledges the slices of which every item is delivered, dead, or waiting on disk for a parked vendor."""
+    def _acknowledge(self, patience_s: float) -> bool:
+        """Acknowledges the slices of which every item is delivered, dead, or waiting on disk for a parked vendor. False
+        when Pub/Sub cannot be told."""
         now = time.monotonic()
         with self._lock:
             chosen = {
@@ -285,13 +286,15 @@ class Stream:
             }
             for number in chosen:
                 del self._pending[number]
-        if chosen and self._told(chosen):
+        told = not chosen or self._told(chosen)
+        if chosen and told:
             self._ledger.acknowledged(chosen)
             for number in chosen:
                 self._forget_at[number] = max(self._forget_at.get(number, 0.0), now + REMEMBER_S)
         if now >= self._look_at:
             self._look_at = now + FORGET_S
             self._forget([number for number, at in self._forget_at.items() if at <= now])
+        return told
 
     def _told(self, chosen: Mapping[int, _Pending]) -> bool:
         """Acknowledges; what Pub/Sub cannot be told is pending again."""

@@ -35,7 +35,7 @@ ROUNDS = 3
 """Times that a batch may use up its budget with nothing else to be sent, when the vendor took others in between; then it
 is the batch that is at fault."""
 
-GRACE = 5.0
+GRACE = 4.0
 """Seconds that requests on their way have to be answered when the sending is to stop and items can wait on disk."""
 
 
