@@ -63,6 +63,13 @@ KINDS = {
     ),
 }
 
+BAD: dict[str, dict[str, Any]] = {
+    "12traits": {"action_id": ""},
+    "parcelvoy": {"name": None},
+    "swrve": {"name": ""},
+}
+"""What makes these vendors refuse a request without a word on which of its items it is."""
+
 
 def item(slug: str, number: int, user: str, **more: Any) -> Item:
     """Item `number`: its time is that many ms after START_MS, and its record's reference is the number."""

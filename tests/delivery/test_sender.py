@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from deliveries import VENDORS, at, check_arrived, destination, item, send, some_items, traffic
+from deliveries import BAD, VENDORS, at, check_arrived, destination, item, send, some_items, traffic
 
 from sandbox import credentials
 from sandbox.server import Running
@@ -57,12 +57,11 @@ def test_gzip_bodies_where_the_vendor_takes_them(sandbox: Running) -> None:
     assert sent.tally.bytes == traffic(sandbox, "parcelvoy")["bytes"] < sum(len(one[0]) for one in items) / 4
 
 
-@pytest.mark.parametrize("slug", ["12traits", "parcelvoy", "swrve"])
+@pytest.mark.parametrize("slug", BAD)
 @pytest.mark.parametrize("place", [0, 617, 999])
 def test_one_bad_item_in_a_thousand_is_found(sandbox: Running, slug: str, place: int) -> None:
-    bad = {"12traits": {"action_id": ""}, "parcelvoy": {"name": None}, "swrve": {"name": ""}}[slug]
     items = some_items(slug, 1000, users=1)
-    items[place] = item(slug, place, "u0", **bad)
+    items[place] = item(slug, place, "u0", **BAD[slug])
     sent = send(at(sandbox, slug, shards=1), items)
     assert sent.numbers(REJECTED) == [place]
     (failed,) = sent.failed
@@ -72,6 +71,26 @@ def test_one_bad_item_in_a_thousand_is_found(sandbox: Running, slug: str, place:
     check_arrived(sandbox, sent, violations=True)
     assert sent.tally.requests - 1 <= 2 * math.log2(1000) + 2
     assert sent.tally.retries == 0
+
+
+def test_one_bad_item_of_teaks_is_found_without_results(sandbox: Running) -> None:
+    """Should Teak refuse a request as a whole: the fourth of ten, and again with each half that holds its first item."""
+    sandbox.fault(vendor="teak", status=400, after=3, next=7)
+    sent = send(at(sandbox, "teak", shards=1), some_items("teak", 1000, users=1))
+    assert sent.numbers(REJECTED) == [300]
+    assert sent.failed[0].status == 400
+    check_arrived(sandbox, sent)
+    assert sent.tally.requests - 10 <= 2 * math.log2(1000) + 2
+    assert sent.tally.retries == 0
+
+
+@pytest.mark.parametrize("send_by", ["batch", "multi_user_batch"])
+def test_a_batch_beyond_swrves_limit_is_halved(sandbox: Running, send_by: str) -> None:
+    sandbox.fault(vendor="swrve", status=400, body={"code": 400, "message": "Batch limit exceeded"}, next=2)
+    sent = send(at(sandbox, "swrve", shards=1, options={"send": send_by}), some_items("swrve", 200, users=1))
+    assert sent.tally.delivered == 200
+    assert sent.tally.requests == 5, "all, both halves, and both halves of the first one"
+    check_arrived(sandbox, sent)
 
 
 def test_several_bad_items_are_found(sandbox: Running) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from deliveries import VENDORS, arrived, at, check_order, destination, item, shard_of, some_items, traffic
+from deliveries import VENDORS, arrived, at, check_order, item, shard_of, some_items, traffic
 from unbounded_streams import Stream, elements
 
 from sandbox.credentials import RELAY_FILE
@@ -88,14 +88,6 @@ def test_an_answer_that_was_lost_may_double_its_request_and_no_other(sandbox: Ru
     twice = [number for number, count in Counter(number for _, number in arrived(sandbox, slug)).items() if count > 1]
     check(sandbox, slug, range(60), duplicates=len(twice))
     assert 0 < len(twice) <= 60
-
-
-def test_a_refused_connection(sandbox: Running) -> None:
-    to = destination("teak", "http://127.0.0.1:9", shards=2, batch=AGE, retry_s=0.5)
-    outcome = Stream(to).comes(*some_items("teak", 40)).passes(2, 5).run()
-    assert outcome.numbers("undelivered") == list(range(40))
-    assert outcome.failed[0].reason.startswith("network: connection refused; not taken before the job ended")
-    outcome.check_records()
 
 
 def test_a_vendor_that_does_not_answer_keeps_no_bundle_waiting(

@@ -1,0 +1,80 @@
+"""The faults of tests/delivery in a stream, at all vendors at once: afterwards the sums are exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from emulator import Emulator
+from streamed import Streamed, to, told
+from streams import VENDORS, Command, Elsewhere, events, until
+
+HTML = {"body": "<!doctype html><title>Sign in</title>", "content_type": "text/html"}
+
+NOT_TAKEN: list[dict[str, Any]] = [
+    *({"status": status} for status in (408, 429, 500, 502, 503, 504, 401, 403, 404, 410, 302)),
+    {"retry_after": 1},
+    {"retry_after": "date+2"},
+    {"reset": "before"},
+    {"drop": True},
+    {"status": 503, **HTML},
+]
+"""Of a request that is struck the vendor takes nothing."""
+
+ANSWER_LOST: list[dict[str, Any]] = [{"reset": "after"}, {"truncate": 5}, {"delay_s": 1.5}, {"status": 200, **HTML}]
+"""The vendor takes the request, but nobody can know."""
+
+EMPTY = {"status": 200, "body": ""}
+"""At Teak an answer says what was taken; the others' status does."""
+
+LASTING: list[dict[str, Any]] = [
+    *({"status": status} for status in (429, 504, 410, 302)),
+    {"reset": "before"},
+    {"drop": True},
+]
+"""One of each kind that parks a vendor when it lasts; 401 and 503 are in test_stream.py."""
+
+ALTERED = {"transforms.deliver.parking.FIRST_PAUSE": 0.2, "transforms.deliver.parking.LONGEST_PAUSE": 0.4}
+"""So that a vendor that is back is soon asked."""
+
+pytestmark = pytest.mark.xdist_group("stream")
+
+
+def test_every_fault(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    relay = Streamed(tmp_path, sandbox, emulator, to(timeout={"total": "800ms"}, retry={"for": "1s"}))
+    count = 0
+
+    def is_over(command: Command) -> None:
+        """All is delivered that came."""
+        until(lambda: told(command)[-1]["records"] == count and not told(command)[-1]["unacknowledged"], 40)
+        until(lambda: not any(relay.waiting(slug) or relay.parked(slug) for slug in VENDORS))
+
+    once = [*NOT_TAKEN, *ANSWER_LOST, EMPTY]
+    for slug in VENDORS:
+        for number, fault in enumerate(once):
+            sandbox.fault(vendor=slug, after=1 + number, **fault)
+    with relay.start(altered=ALTERED) as command:
+        for _ in range(10):
+            relay.publish(events(80, count))
+            count += 80
+            relay.wait(command, VENDORS, count // 2)
+        is_over(command)
+        assert {fault["struck"] for fault in sandbox.faults()} == {1}
+        for fault in LASTING:
+            for slug in VENDORS:
+                sandbox.fault(vendor=slug, next=None, **fault)
+            accepted = [sandbox.accepted(slug) for slug in VENDORS]
+            relay.publish(events(20, count))
+            count += 20
+            until(lambda: all(relay.parked(slug) for slug in VENDORS))
+            word = f"HTTP {fault['status']}" if "status" in fault else "network: "
+            assert all(word in (relay.parked(slug) or "") for slug in VENDORS)
+            assert [sandbox.accepted(slug) for slug in VENDORS] == accepted
+            sandbox.clear_faults()
+            is_over(command)
+        command.stop()
+    relay.check(count, twice_in_requests=len(ANSWER_LOST) + 1)
+    for slug in VENDORS:
+        one = relay.report["destinations"][slug]
+        assert (one["delivered"], one["rejected"], one["undelivered"]) == (count, 0, 0)
