@@ -3,7 +3,7 @@
     python -m tests.soak [--only stream|backfill] [--events N] [--kills N] [--seed N]
 
 Writes a line a kill and a verdict a vendor. Exit code 1 when an event was lost, came more often than the requests in
-flight at the kills can explain, or was not acknowledged.
+flight at the kills can explain, or was not acknowledged; and when the kills did not strike what they are for.
 """
 
 from __future__ import annotations
@@ -24,8 +24,17 @@ from streams import VENDORS, Command, Elsewhere, Relay, arrived, events
 WHICH = ("stream", "backfill")
 EVENTS = 50_000
 KILLS = 20
-ALIVE_S = (0.5, 6.0)
-"""Seconds that a process lives, of which its start takes the first two or three."""
+ALIVE_S = (0.0, 4.0)
+"""Seconds that a process lives on from its first request."""
+
+EARLY, EARLY_S = 6, (0.1, 1.5)
+"""One life in so many is cut off while it starts, which takes two or three seconds; and when."""
+
+START_S = 60.0
+"""Seconds within which a process sends its first request."""
+
+LEAST = 3 / 4
+"""Of the kills so many must strike a process of which something was taken."""
 
 PAUSE_S = 0.01
 """Seconds that each vendor takes for an answer, so that requests are in flight when the process is killed."""
@@ -44,6 +53,10 @@ class Soak:
         self.count = count
         self.kills = kills
         self._moments = moments
+        self._struck = 0
+        """Kills of a process of which something was taken."""
+        self._ended = 0
+        """Processes that were gone when they were to be killed."""
         sandbox.reset()
         for slug in VENDORS:
             sandbox.fault(vendor=slug, delay_s=PAUSE_S, next=None)
@@ -83,27 +96,37 @@ class Soak:
 
     def _life(self, kill: int, start: Callable[[], Command]) -> None:
         """Starts a process and kills it at a random moment."""
-        before = self._accepted()
-        seconds = self._moments.uniform(*ALIVE_S)
+        before, asked = self._count("accepted"), self._count("requests")
+        early = kill % EARLY == EARLY // 2
+        seconds = self._moments.uniform(*(EARLY_S if early else ALIVE_S))
         with start() as command:
-            time.sleep(seconds)
-            ended = "" if command.running else " (IT HAD ENDED BEFORE)"
+            if not early:
+                end = time.monotonic() + START_S
+                while command.running and self._count("requests") == asked and time.monotonic() < end:
+                    time.sleep(0.01)
+            end = time.monotonic() + seconds
+            while command.running and time.monotonic() < end:
+                time.sleep(0.01)
+            ended = not command.running
             command.kill()
-        accepted = self._accepted()
+        accepted = self._count("accepted")
+        self._struck += accepted > before and not ended
+        self._ended += ended
         print(
-            f"kill {kill + 1:2} of {self.kills} after {seconds:.2f} s: {accepted - before:,} items taken in this life, "
-            f"{accepted:,} in all{ended}",
+            f"kill {kill + 1:2} of {self.kills}, {seconds:.2f} s after its {'start' if early else 'first request'}: "
+            f"{accepted - before:,} items taken in this life, {accepted:,} in all{' (IT HAD ENDED BEFORE)' if ended else ''}",
             flush=True,
         )
 
-    def _accepted(self) -> int:
-        return sum(map(self.sandbox.accepted, VENDORS))
+    def _count(self, what: str) -> int:
+        """Of all vendors: items `accepted`, or `requests`."""
+        return sum(one[what] for one in self.sandbox.received()["vendors"].values())
 
     def _settle(self, command: Command) -> None:
         """Waits until nothing has come for some time."""
         accepted, since = 0, time.monotonic()
         while command.running and time.monotonic() < since + QUIET_S:
-            now = self._accepted()
+            now = self._count("accepted")
             if now != accepted:
                 accepted, since = now, time.monotonic()
             time.sleep(1.0)
@@ -112,6 +135,10 @@ class Soak:
         """Prints what arrived, and returns whether it is as it must be."""
         bound = self.kills * SHARDS
         good = acknowledged and relay.report["balanced"] and relay.report["records"]["read"] == self.count
+        wrong = wanting(self.kills, self._struck, self._ended)
+        if wrong:
+            good = False
+            print(f"{name}: {wrong} FAILED", flush=True)
         for slug in VENDORS:
             found = arrived(self.sandbox, slug, range(self.count))
             delivered = relay.report["destinations"][slug]["delivered"]
@@ -124,6 +151,18 @@ class Soak:
             )
         print(f"{name}: {'as it must be' if good else 'FAILED'}{note}", flush=True)
         return bool(good)
+
+
+def wanting(kills: int, struck: int, ended: int) -> str:
+    """What these kills lack to prove anything; empty when they prove something.
+
+    struck: kills of a process of which something was taken. ended: processes that were gone before their kill.
+    """
+    if ended:
+        return f"{ended} of {kills} processes had ended before their kill: see why, or give more --events;"
+    if struck < LEAST * kills:
+        return f"only {struck} of {kills} kills struck a process of which something was taken;"
+    return ""
 
 
 @contextmanager

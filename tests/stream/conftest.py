@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -18,3 +20,11 @@ def sandbox(elsewhere: Elsewhere) -> Elsewhere:
     elsewhere.freeze(False)
     elsewhere.reset()
     return elsewhere
+
+
+@pytest.fixture
+def moments() -> random.Random:
+    """For moments at which something is killed. A failure names the seed, with which it can be repeated."""
+    seed = os.environ.get("PLAYRELAY_SEED") or str(random.randrange(10**6))
+    print(f"the moments can be repeated with PLAYRELAY_SEED={seed}")
+    return random.Random(int(seed))

@@ -29,7 +29,7 @@ def write(path: Path, records: list[bytes]) -> Path:
     return path
 
 
-def test_kills_lose_nothing(tmp_path: Path, sandbox: Elsewhere) -> None:
+def test_kills_lose_nothing(tmp_path: Path, sandbox: Elsewhere, moments: random.Random) -> None:
     count, kills = 6000, 3
     inputs = [write(tmp_path / f"{n}.jsonl", events(count // 3, n * count // 3)) for n in range(3)]
     relay = Relay(tmp_path, sandbox, {slug: {**more, "rate": "unlimited"} for slug, more in TO.items()})
@@ -39,8 +39,8 @@ def test_kills_lose_nothing(tmp_path: Path, sandbox: Elsewhere) -> None:
         before = sandbox.accepted("traitly")
         with relay.command("run", *inputs_of(inputs), altered={"transforms.intake.SLICE_BYTES": 100_000}) as command:
             until(lambda before=before: sandbox.accepted("traitly") > before + 50 or not command.running)
+            time.sleep(moments.uniform(0.0, 0.4))
             assert command.running, command.output
-            time.sleep(random.uniform(0.0, 0.4))
             command.kill()
         assert kill or relay.status()
     sandbox.clear_faults()

@@ -114,7 +114,7 @@ def test_events_of_the_same_id(tmp_path: Path, sandbox: Elsewhere, emulator: Emu
 # How it ends -----------------------------------------------------------------------------------------
 
 
-def test_kills_lose_nothing(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+def test_kills_lose_nothing(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator, moments: random.Random) -> None:
     portion, kills = 1000, 3
     count = portion * (kills + 1)
     relay = Streamed(tmp_path, sandbox, emulator, to())
@@ -125,7 +125,8 @@ def test_kills_lose_nothing(tmp_path: Path, sandbox: Elsewhere, emulator: Emulat
         relay.publish(events(portion, kill * portion))
         with relay.start() as command:
             relay.wait(command, ("traitly",), before + 50)
-            time.sleep(random.uniform(0.0, 0.5))
+            time.sleep(moments.uniform(0.0, 0.5))
+            assert command.running, command.output
             command.kill()
         relay.left()  # so that what the process had comes at once
     relay.publish(events(portion, kills * portion))
