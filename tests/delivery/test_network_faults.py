@@ -16,8 +16,10 @@ import pytest
 from deliveries import VENDORS, Sent, at, check_arrived, destination, send, some_items, traffic
 from test_faults import at_every_vendor
 
+from pipelines import relay_file
 from sandbox.server import Running
 from transforms.dead_letter import REJECTED, UNDELIVERED
+from transforms.vendors import get
 
 EACH = pytest.mark.parametrize("slug", VENDORS)
 BATCHES = [slug for slug in VENDORS if slug != "traitly"]
@@ -139,6 +141,19 @@ def test_an_answer_that_comes_when_nobody_waits_any_more(sandbox: Running) -> No
         accepted = traffic(sandbox, slug)["accepted"]
         assert 80 < accepted <= 90 if slug != "swrve" else 80 < accepted <= 80 + 12
         check_arrived(sandbox, sent, duplicates=12)
+
+
+@EACH
+def test_an_answer_after_30_s_is_waited_for_by_default(slug: str) -> None:
+    """To give it up would send again what the vendor has taken, and each time: it answers as late the next time.
+
+    Half a minute is what load balancers and busy vendors take. That a late answer is waited for, whatever the timeout is, is
+    in test_faults.py, with shorter times.
+    """
+    names = ", ".join(f"{name}: env:{name.upper()}" for name in sorted(get(slug).credential_sets[0]))
+    text = f"{{source: {{preset: canonical}}, destinations: {{{slug}: {{credentials: {{{names}}}}}}}}}"
+    to = relay_file.loads(text.encode(), "relay.yaml", ".").destinations[slug]
+    assert to.timeout_s > to.connect_timeout_s + 30, "the timeout begins with connecting"
 
 
 @EACH

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from emulator import Emulator
 from streamed import Streamed, to, told
-from streams import VENDORS, Command, Elsewhere, events, until
+from streams import MEASURED, VENDORS, Command, Elsewhere, check_arrived, events, until
 
 HTML = {"body": "<!doctype html><title>Sign in</title>", "content_type": "text/html"}
 
@@ -28,6 +28,15 @@ ANSWER_LOST: list[dict[str, Any]] = [{"reset": "after"}, {"truncate": 5}, {"dela
 EMPTY = {"status": 200, "body": ""}
 """At Teak an answer says what was taken; the others' status does."""
 
+REFUSED: list[dict[str, Any]] = [{"status": 400}, {"status": 413}]
+"""What is refused is halved until one item is left: that of a request of one item is a dead letter."""
+
+RESULTS: list[dict[str, Any]] = [
+    {"item_errors": "reorder"},
+    {"status": 200, "body": {"status": "ok", "results": [{"status": "ok", "user_id": "u1"}]}},
+]
+"""Teak's results in another order, and too few: those without one are sent again."""
+
 LASTING: list[dict[str, Any]] = [
     *({"status": status} for status in (429, 504, 410, 302)),
     {"reset": "before"},
@@ -46,13 +55,13 @@ def test_every_fault(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> 
     count = 0
 
     def is_over(command: Command) -> None:
-        """All is delivered that came."""
+        """Everything that came has its outcome."""
         until(lambda: told(command)[-1]["records"] == count and not told(command)[-1]["unacknowledged"], 40)
         until(lambda: not any(relay.waiting(slug) or relay.parked(slug) for slug in VENDORS))
 
-    once = [*NOT_TAKEN, *ANSWER_LOST, EMPTY]
+    once = [*NOT_TAKEN, *ANSWER_LOST, EMPTY, *REFUSED]
     for slug in VENDORS:
-        for number, fault in enumerate(once):
+        for number, fault in enumerate([*once, *RESULTS] if slug == "teak" else once):
             sandbox.fault(vendor=slug, after=1 + number, **fault)
     with relay.start(altered=ALTERED) as command:
         for _ in range(10):
@@ -74,7 +83,12 @@ def test_every_fault(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> 
             sandbox.clear_faults()
             is_over(command)
         command.stop()
-    relay.check(count, twice_in_requests=len(ANSWER_LOST) + 1)
+    assert relay.left() == []
+    relay.check_report(count)
     for slug in VENDORS:
+        rejected = {int(MEASURED[slug](letter["payload"])) for letter in relay.dead if letter["destination"] == slug}
         one = relay.report["destinations"][slug]
-        assert (one["delivered"], one["rejected"], one["undelivered"]) == (count, 0, 0)
+        assert (one["delivered"], one["rejected"]) == (count - len(rejected), len(rejected))
+        assert len(rejected) == len(REFUSED) if slug == "traitly" else len(rejected) <= len(REFUSED)
+        lost_answers = len(ANSWER_LOST) + (2 if slug == "teak" else 0)
+        check_arrived(sandbox, slug, set(range(count)) - rejected, twice_in_requests=lost_answers)
