@@ -50,45 +50,51 @@ ALTERED = {"transforms.deliver.parking.FIRST_PAUSE": 0.2, "transforms.deliver.pa
 pytestmark = pytest.mark.xdist_group("stream")
 
 
-def test_every_fault(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
-    relay = Streamed(tmp_path, sandbox, emulator, to(timeout={"total": "800ms"}, retry={"for": "1s"}))
-    count = 0
+def all_is_over(relay: Streamed, command: Command, count: int) -> None:
+    """Everything that came has its outcome, and no vendor is parked."""
+    until(lambda: told(command)[-1]["records"] == count and not told(command)[-1]["unacknowledged"], 40)
+    until(lambda: not any(relay.waiting(slug) or relay.parked(slug) for slug in VENDORS))
 
-    def is_over(command: Command) -> None:
-        """Everything that came has its outcome."""
-        until(lambda: told(command)[-1]["records"] == count and not told(command)[-1]["unacknowledged"], 40)
-        until(lambda: not any(relay.waiting(slug) or relay.parked(slug) for slug in VENDORS))
 
+def test_requests_that_go_wrong_once(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    # Long enough for a batch that several faults strike one after the other.
+    relay = Streamed(tmp_path, sandbox, emulator, to(timeout={"total": "800ms"}, retry={"for": "20s"}))
     once = [*NOT_TAKEN, *ANSWER_LOST, EMPTY, *REFUSED]
     for slug in VENDORS:
         for number, fault in enumerate([*once, *RESULTS] if slug == "teak" else once):
             sandbox.fault(vendor=slug, after=1 + number, **fault)
     with relay.start(altered=ALTERED) as command:
-        for _ in range(10):
-            relay.publish(events(80, count))
-            count += 80
-            relay.wait(command, VENDORS, count // 2)
-        is_over(command)
-        assert {fault["struck"] for fault in sandbox.faults()} == {1}
-        for fault in LASTING:
-            for slug in VENDORS:
-                sandbox.fault(vendor=slug, next=None, **fault)
-            accepted = [sandbox.accepted(slug) for slug in VENDORS]
-            relay.publish(events(20, count))
-            count += 20
-            until(lambda: all(relay.parked(slug) for slug in VENDORS))
-            word = f"HTTP {fault['status']}" if "status" in fault else "network: "
-            assert all(word in (relay.parked(slug) or "") for slug in VENDORS)
-            assert [sandbox.accepted(slug) for slug in VENDORS] == accepted
-            sandbox.clear_faults()
-            is_over(command)
+        for turn in range(10):
+            relay.publish(events(80, 80 * turn))
+            relay.wait(command, VENDORS, 40 * turn)
+        all_is_over(relay, command, 800)
         command.stop()
+    assert {fault["struck"] for fault in sandbox.faults()} == {1}
     assert relay.left() == []
-    relay.check_report(count)
+    relay.check_report(800)
     for slug in VENDORS:
         rejected = {int(MEASURED[slug](letter["payload"])) for letter in relay.dead if letter["destination"] == slug}
         one = relay.report["destinations"][slug]
-        assert (one["delivered"], one["rejected"]) == (count - len(rejected), len(rejected))
+        assert (one["delivered"], one["rejected"]) == (800 - len(rejected), len(rejected))
         assert len(rejected) == len(REFUSED) if slug == "traitly" else len(rejected) <= len(REFUSED)
         lost_answers = len(ANSWER_LOST) + (2 if slug == "teak" else 0)
-        check_arrived(sandbox, slug, set(range(count)) - rejected, twice_in_requests=lost_answers)
+        check_arrived(sandbox, slug, set(range(800)) - rejected, twice_in_requests=lost_answers)
+
+
+def test_requests_that_go_wrong_for_longer_than_the_budget(
+    tmp_path: Path, sandbox: Elsewhere, emulator: Emulator
+) -> None:
+    relay = Streamed(tmp_path, sandbox, emulator, to(timeout={"total": "800ms"}))
+    with relay.start(altered=ALTERED) as command:
+        for turn, fault in enumerate(LASTING):
+            for slug in VENDORS:
+                sandbox.fault(vendor=slug, next=None, **fault)
+            relay.publish(events(20, 20 * turn))
+            until(lambda: all(relay.parked(slug) for slug in VENDORS))
+            word = f"HTTP {fault['status']}" if "status" in fault else "network: "
+            assert all(word in (relay.parked(slug) or "") for slug in VENDORS)
+            assert [sandbox.accepted(slug) for slug in VENDORS] == [20 * turn] * len(VENDORS)
+            sandbox.clear_faults()
+            all_is_over(relay, command, 20 * (turn + 1))
+        command.stop()
+    relay.check(20 * len(LASTING))

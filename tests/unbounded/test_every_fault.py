@@ -13,7 +13,7 @@ from test_faults import EACH, HTML
 from unbounded_streams import Outcome, Stream, by_request
 
 from sandbox.server import Running
-from transforms.deliver import courier, visit
+from transforms.deliver import courier, policy, visit
 
 AGE = {"age_ms": 1000}
 MANY = 40
@@ -38,8 +38,8 @@ EMPTY = {"status": 200, "body": ""}
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are real time, which these tests have less of than a vendor's bad day."""
     for module, name, seconds in (
-        (courier, "FIRST_PAUSE", 0.02),
-        (courier, "LONGEST_PAUSE", 0.05),
+        (policy, "FIRST_PAUSE", 0.02),
+        (policy, "LONGEST_PAUSE", 0.05),
         (courier, "POLL", 0.02),
         (visit, "WAIT", 0.2),
     ):
