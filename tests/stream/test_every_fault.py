@@ -38,13 +38,17 @@ RESULTS: list[dict[str, Any]] = [
 """Teak's results in another order, and too few: those without one are sent again."""
 
 LASTING: list[dict[str, Any]] = [
-    *({"status": status} for status in (429, 504, 410, 302)),
+    *({"status": status} for status in (429, 410, 302)),
     {"reset": "before"},
     {"drop": True},
 ]
-"""One of each kind that parks a vendor when it lasts; 401 and 503 are in test_stream.py."""
+"""Of each kind that parks a vendor when it lasts; 401 and 503 are in test_stream.py."""
 
-ALTERED = {"transforms.deliver.parking.FIRST_PAUSE": 0.2, "transforms.deliver.parking.LONGEST_PAUSE": 0.4}
+ALTERED = {
+    "transforms.deliver.policy.LONGEST_PAUSE": 0.3,
+    "transforms.deliver.parking.FIRST_PAUSE": 0.1,
+    "transforms.deliver.parking.LONGEST_PAUSE": 0.3,
+}
 """So that a vendor that is back is soon asked."""
 
 pytestmark = pytest.mark.xdist_group("stream")
