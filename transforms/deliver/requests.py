@@ -131,8 +131,9 @@ class Requests:
                 yield Returned(shard, Answer(0, b""), f"network: {network_error(code, message)}", 0.0)
 
     def wait(self, seconds: float) -> None:
-        """Waits until something came in, or the time is over."""
-        self._multi.select(seconds)
+        """Waits until something came in, or the time is over, or that of a request."""
+        due = self._multi.timeout()
+        self._multi.select(seconds if due < 0 else min(seconds, due / 1000))
 
     def abandon(self) -> None:
         """Waits no longer for answers to what is on its way."""
