@@ -343,7 +343,7 @@ def _inflate(pieces: Iterator[bytes], compression: str) -> Iterator[bytes]:
 
 
 def _made_of(piece: bytes, decompressor: _Decompressor) -> Iterator[bytes]:
-    """What a decompressor makes of a piece, a few MiB at a time."""
+    """What a decompressor makes of a piece, at most 32 MiB at a time."""
     if not isinstance(decompressor, bz2.BZ2Decompressor):
         if data := decompressor.decompress(piece):
             yield data
