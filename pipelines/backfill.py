@@ -27,10 +27,9 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines import outputs
-from pipelines.explain import explained
-from pipelines.fetch import load_from
-from pipelines.options import RelayOptions, is_local, runner_of, selection_of
-from pipelines.plan import Plan, check_credentials, make_plan
+from pipelines.jobs import exit_code_of, plan_of
+from pipelines.options import RelayOptions, is_local, runner_of
+from pipelines.plan import Plan, check_credentials
 from transforms.account import WriteReport
 from transforms.dead_letter import WriteDeadLettersFn
 from transforms.deliver.sink import Deliver
@@ -84,30 +83,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not ours.relay or not ours.input:
         print(USAGE, end="", file=sys.stderr)
         return 2
-    try:
-        plan, _ = make_plan(load_from(ours.relay), selection_of(ours), ours.only or ())
-        here = is_local(options)
-        # Beam's DirectRunner first tries to download another one; what it would fall back to is this.
-        runner = FnApiRunner() if here else runner_of(options)
-        _check(plan, ours, here)
-        options.view_as(SetupOptions).save_main_session = False
-        with contextlib.ExitStack() as stack:
-            report = ours.report
-            if report is None and here:
-                report = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="playrelay-")), "report")
-            pipeline = beam.Pipeline(runner=runner, options=options)
-            build(pipeline, plan, ours.input, ours.dead_letters, report)
-            result = pipeline.run()
-            if options.view_as(GoogleCloudOptions).template_location is not None:
-                return 0  # a template's launcher has only described the job: Dataflow starts it
-            result.wait_until_finish()
-            return 0 if report is None else _exit_code(report)
-    except Exception as error:
-        lines = explained(error)
-        if lines is None:
-            raise
-        print("\n".join(lines), file=sys.stderr)
-        return 2
+    return exit_code_of(lambda: _run(options))
+
+
+def _run(options: PipelineOptions) -> int:
+    ours = options.view_as(RelayOptions)
+    here = is_local(options)
+    # Beam's DirectRunner first tries to download another one; what it would fall back to is this.
+    runner = FnApiRunner() if here else runner_of(options)
+    plan = plan_of(options)
+    _check(plan, ours, here)
+    options.view_as(SetupOptions).save_main_session = False
+    with contextlib.ExitStack() as stack:
+        report = ours.report
+        if report is None and here:
+            report = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="playrelay-")), "report")
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        build(pipeline, plan, ours.input, ours.dead_letters, report)
+        result = pipeline.run()
+        if options.view_as(GoogleCloudOptions).template_location is not None:
+            return 0  # a template's launcher has only described the job: Dataflow starts it
+        result.wait_until_finish()
+        return 0 if report is None else _exit_code(report)
 
 
 def _check(plan: Plan, ours: RelayOptions, here: bool) -> None:
@@ -132,5 +129,5 @@ def _exit_code(report: str) -> int:
 
 
 if __name__ == "__main__":
-    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("apache_beam").setLevel(logging.INFO)
     sys.exit(main())

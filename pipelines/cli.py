@@ -367,8 +367,7 @@ def _load(path: str) -> Relay:
     if relay.warnings:
         from pipelines.explain import warned
 
-        for line in warned(relay.warnings):
-            click.echo(printable(line), err=True)
+        logs.tell(warned(relay.warnings))
     return relay
 
 
@@ -386,8 +385,7 @@ def _selection(since: str | None, until: str | None, limit: int | None) -> Selec
 
 
 def _fail(*lines: str) -> NoReturn:
-    for line in lines:
-        click.echo(printable(line), err=True)
+    logs.tell(lines)
     sys.exit(USAGE)
 
 

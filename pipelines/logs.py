@@ -9,7 +9,7 @@ import math
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -60,6 +60,12 @@ def set_up(format: str = TEXT, level: int = logging.INFO) -> None:
         sys.excepthook = _process_ended
     if threading.excepthook is threading.__excepthook__:
         threading.excepthook = _thread_ended
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Writes lines for whoever started the command to standard error, where they act on no terminal."""
+    for line in lines:
+        print(printable(hidden(line)), file=sys.stderr)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

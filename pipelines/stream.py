@@ -20,10 +20,10 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions, 
 from apache_beam.runners.dataflow import DataflowRunner
 from apache_beam.runners.direct.direct_runner import BundleBasedDirectRunner
 
-from pipelines.explain import explained
-from pipelines.fetch import load_from
-from pipelines.options import RelayOptions, StreamOptions, is_local, patience_of, runner_of, selection_of
-from pipelines.plan import Plan, make_plan
+from pipelines import logs
+from pipelines.jobs import exit_code_of, plan_of
+from pipelines.options import RelayOptions, StreamOptions, is_local, patience_of, runner_of
+from pipelines.plan import Plan
 from transforms.counters import CountFn
 from transforms.dead_letter import WriteDeadLettersFn
 from transforms.deliver.stateful import DeliverStream
@@ -76,30 +76,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not ours.relay or not streaming.subscription or not ours.dead_letters:
         print(USAGE, file=sys.stderr)
         return 2
-    try:
-        plan, _ = make_plan(load_from(ours.relay), selection_of(ours), ours.only or ())
-        check_location(ours.dead_letters)
-        if plan.source.dedupe is not None:
-            print("warning: source.dedupe is of `playrelay stream`; this job does not heed it", file=sys.stderr)
-        options.view_as(StandardOptions).streaming = True
-        options.view_as(SetupOptions).save_main_session = False
-        local = is_local(options)
-        runner = BundleBasedDirectRunner() if local else runner_of(options)
-        read = ReadSubscription if local or isinstance(runner, DataflowRunner) else ReadUnbounded
-        pipeline = beam.Pipeline(runner=runner, options=options)
-        build(pipeline, plan, read(streaming.subscription), ours.dead_letters, patience_of(streaming))
-        result = pipeline.run()
-        if local:
-            result.wait_until_finish()
-        return 0
-    except Exception as error:
-        lines = explained(error)
-        if lines is None:
-            raise
-        print("\n".join(lines), file=sys.stderr)
-        return 2
+    return exit_code_of(lambda: _start(options))
+
+
+def _start(options: PipelineOptions) -> int:
+    ours, streaming = options.view_as(RelayOptions), options.view_as(StreamOptions)
+    local = is_local(options)
+    runner = BundleBasedDirectRunner() if local else runner_of(options)
+    plan = plan_of(options)
+    check_location(ours.dead_letters)
+    if plan.source.dedupe is not None:
+        logs.tell(["warning: source.dedupe is of `playrelay stream`; this job does not heed it"])
+    options.view_as(StandardOptions).streaming = True
+    options.view_as(SetupOptions).save_main_session = False
+    read = ReadSubscription if local or isinstance(runner, DataflowRunner) else ReadUnbounded
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    build(pipeline, plan, read(streaming.subscription), ours.dead_letters, patience_of(streaming))
+    result = pipeline.run()
+    if local:
+        result.wait_until_finish()
+    return 0
 
 
 if __name__ == "__main__":
-    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("apache_beam").setLevel(logging.INFO)
     sys.exit(main())

@@ -104,6 +104,15 @@ def fault(reference: str) -> str | None:
     return _unsendable(reference) if kind is None else None
 
 
+def literals(destination: Destination) -> list[str]:
+    """The keys of a destination whose secret stands in the relay file itself."""
+    return [
+        key.name
+        for key in vendors.get(destination.vendor).credentials
+        if key.secret and key.name in destination.credentials and scheme(destination.credentials[key.name]) is None
+    ]
+
+
 def resolve(reference: str, *, folder: str = "", destination: str = "", key: str = "") -> str:
     """The value a reference stands for; a literal is its own value. `folder`: where a relative `file:` path starts.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -173,7 +173,8 @@ class MapRecordsFn(beam.DoFn):
         carry: bool = False,
     ) -> None:
         self.source = source
-        self.destinations = tuple(destinations)
+        # Mapping needs no credentials, so none go where this goes.
+        self.destinations = tuple(replace(to, credentials={}) for to in destinations)
         self.selection = selection
         self.run = run
         self.carry = carry

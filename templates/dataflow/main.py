@@ -6,5 +6,5 @@ import os
 import sys
 
 if __name__ == "__main__":
-    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger("apache_beam").setLevel(logging.INFO)
     sys.exit(importlib.import_module(f"pipelines.{os.environ['PLAYRELAY_JOB']}").main())

@@ -38,11 +38,12 @@ class Addresses(NamedTuple):
         if kind == "plain":
             return f"{self.http.replace('http:', 'https:')}/{kind}/{slug}"
         if kind == "refused":
-            return f"http://127.0.0.1:{_closed_port()}/{kind}/{slug}"
+            return f"http://127.0.0.1:{closed_port()}/{kind}/{slug}"
         return f"{self.http}/{kind}/{slug}"
 
 
-def _closed_port() -> int:
+def closed_port() -> int:
+    """One where nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

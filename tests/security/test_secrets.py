@@ -1,17 +1,20 @@
 """No command writes a secret anywhere: marked secrets are planted, every command runs, against vendors that repeat to it
-what it told them, and everything written is searched: output, files while it runs and afterwards, job graphs, `ps`.
+what it told them, and everything written is searched: output, files while it runs and afterwards, job graphs and a job's
+state, dead letters of a topic, the page of metrics, `ps`.
 
 A new command is a row of COMMANDS.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -205,7 +208,8 @@ class Command(NamedTuple):
     relay: Callable[..., str]
     """(place, what `against` names) -> the relay file's path."""
     lines: tuple[tuple[str, ...], ...]
-    """Python's arguments. RELAY stands for that path, SUBSCRIPTION for one with the events, TOPIC for one of its own."""
+    """Python's arguments. RELAY stands for that path, SUBSCRIPTION for one with the events, TOPIC for one of its own and
+    LETTERS for a subscription to it, PORT for one that is free and whose page of metrics is fetched."""
     exits: tuple[int, ...] = (0,)
     against: str = "vendor"
     told: tuple[str, ...] = ()
@@ -216,7 +220,7 @@ class Command(NamedTuple):
 
 CLI = ("-m", "pipelines.cli")
 RUN = (*CLI, "run", "RELAY", "--input", EVENTS, "--dead-letters", "dead", "--report", "report.json")
-STREAM = (*CLI, "stream", "RELAY", "--subscription", "SUBSCRIPTION", "--state", "state", "--metrics-port", "0")
+STREAM = (*CLI, "stream", "RELAY", "--subscription", "SUBSCRIPTION", "--state", "state", "--metrics-port", "PORT")
 REPLAY = (*CLI, "replay", "RELAY", "--from", "dead")
 WRITTEN = ("report.json", "dead/*.jsonl")
 ALL = vendors.slugs()
@@ -231,6 +235,28 @@ pipeline = Pipeline(options=PipelineOptions([]))
 build(pipeline, make_plan(load(sys.argv[1]))[0], ["events.ndjson"], "dead", "report.json")
 open("graph.pb", "wb").write(pipeline.to_runner_api().SerializeToString())
 """
+
+STREAMING_JOB = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = {[str(ROOT / "tests" / name) for name in ("", "command", "delivery", "unbounded")]}
+from msgspec import msgpack
+from pipelines import logs
+from pipelines.plan import make_plan
+from pipelines.relay_file import load
+from test_pipeline import Messages, relay
+from transforms.deliver.waiting import Held
+save = Held.save
+def kept(held):
+    save(held)
+    with open("state", "ab") as file:
+        file.write(msgpack.encode(held.note))
+Held.save = kept
+logs.set_up()
+messages = Messages().published(*Path("events.ndjson").read_bytes().splitlines()).passes(2, 3)
+relay(messages, make_plan(load(sys.argv[1]))[0], Path("dead"))
+"""
+"""The job of pipelines/stream.py, messages scripted, and what each shard's state says."""
 
 COMMANDS = [
     Command("check", good, ((*CLI, "check", "RELAY"),), against="sandbox"),
@@ -281,15 +307,21 @@ COMMANDS = [
         faulty,
         ((*STREAM, "--dead-letters", "dead", "--report", "report.json"),),
         told=ALL,
-        writes=(*WRITTEN, "state/ledger.sqlite"),
+        writes=(*WRITTEN, "state/ledger.sqlite", "metrics"),
     ),
     Command(
-        "stream, to a topic, logs as JSON",
+        "stream, to a topic, logs as JSON; replay",
         repeating,
-        ((*STREAM, "--dead-letters", "TOPIC", "--log-format", "json"), (*CLI, "status", "--state", "state")),
-        (0, 0),
+        (
+            (*STREAM, "--dead-letters", "TOPIC", "--log-format", "json"),
+            (*CLI, "status", "--state", "state"),
+            (*CLI, "replay", "RELAY", "--from", "LETTERS", "--dead-letters", "again", "--state", "replay"),
+        ),
         told=ALL,
+        exits=(0, 0, 0),
+        writes=("metrics", "again/*.jsonl", "replay/ledger.sqlite"),
     ),
+    Command("streaming job", repeating, (("-c", STREAMING_JOB, "RELAY"),), told=ALL, writes=("dead/*.jsonl", "state")),
     Command(
         "backfill",
         repeating,
@@ -320,29 +352,32 @@ def test_no_secret_is_written(command: Command, place: Place, request: pytest.Fi
         place.environment.update(one.environment)
         events, letters = one.make(), one.make()
         one.publish(events.topic, (place.folder / EVENTS).read_bytes().splitlines())
-        words |= {"SUBSCRIPTION": events.subscription, "TOPIC": letters.topic}
+        words |= {"SUBSCRIPTION": events.subscription, "TOPIC": letters.topic, "LETTERS": letters.subscription}
+        words["PORT"] = str(hostile.closed_port())
     for line, expected in zip(command.lines, command.exits, strict=True):
         stop = (lambda: against.heard >= told) if "SUBSCRIPTION" in line else None
-        code, leaks = watched([words.get(argument, argument) for argument in line], place, stop)
+        page = f"http://127.0.0.1:{words['PORT']}/metrics" if "PORT" in line else ""
+        code, leaks = watched([words.get(argument, argument) for argument in line], place, stop, page)
         output = (place.folder / "stdout").read_text() + (place.folder / "stderr").read_text()
         assert leaks == {}
         assert code == expected, output
+        if one is not None and "TOPIC" in line:
+            published = [letter.SerializeToString() for letter in one.left(letters.subscription)]
+            assert published
+            assert not any(map(found_in, published))
     if told:
         assert against.heard >= told
     for pattern in command.writes:
         assert list(place.folder.glob(pattern)), f"nothing written as {pattern}:\n{output}"
-    if one is not None and "TOPIC" in command.lines[0]:
-        published = [letter.message.SerializeToString() for letter in one.pull(letters.subscription)]
-        assert published
-        assert not any(map(found_in, published))
 
 
 def watched(
-    arguments: list[str], place: Place, stop: Callable[[], bool] | None = None
+    arguments: list[str], place: Place, stop: Callable[[], bool] | None = None, page: str = ""
 ) -> tuple[int, dict[str, set[bytes]]]:
     """Runs Python with these arguments: its exit code, and path or command line -> marks found at any time.
 
-    stop: for what runs until it is stopped, when that may be; it then gets some seconds more.
+    stop: for what runs until it is stopped, when that may be; it then gets some seconds more. page: URL of what it
+    serves meanwhile; written to a file, so that it is searched too.
     """
     leaks: dict[str, set[bytes]] = {}
     seen: dict[str, tuple[float, int]] = {}
@@ -354,6 +389,9 @@ def watched(
             until = time.monotonic() + LONGEST_S
             while running.poll() is None:
                 assert time.monotonic() < until, f"not done within {LONGEST_S} s"
+                with contextlib.suppress(OSError):  # it is not served yet, or no more
+                    if page:
+                        (place.folder / "metrics").write_bytes(urllib.request.urlopen(page, timeout=5).read())
                 leaks |= search(place.folder, seen) | marks.in_processes()
                 time.sleep(0.2)
                 if stop is not None and stop():

@@ -6,11 +6,14 @@ import base64
 import binascii
 import bz2
 import contextlib
+import logging
+import re
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import apache_beam as beam
@@ -19,11 +22,13 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
+from commands import CONTROL
 
-from pipelines import stream
+from pipelines import backfill, stream
 from pipelines.plan import make_plan
 from pipelines.relay_file import load
 from sandbox.credentials import RELAY_FILE
+from transforms.credentials import resolve_all
 from transforms.sources.subscription import ReadSubscription
 from transforms.vendors import get, slugs
 
@@ -105,7 +110,7 @@ def test_the_steps_have_their_names_and_order(relay_file: Path) -> None:
 def test_it_is_built_the_same_each_time(relay_file: Path) -> None:
     """Also in another process, whose sets and dicts are ordered otherwise."""
     script = (
-        "import sys, pathlib; sys.path[:0] = ['tests/unbounded']\n"
+        "import sys, pathlib; sys.path[:0] = ['tests/unbounded', 'tests/command']\n"
         "from test_job_graph import built, steps\n"
         "print(*(step.unique_name for step in steps(built(pathlib.Path(sys.argv[1]))[0])), sep='\\n')"
     )
@@ -152,6 +157,9 @@ def test_no_secret_is_in_the_job(relay_file: Path) -> None:
         if step.spec.urn == common_urns.primitives.PAR_DO.urn:
             everything += unpacked(beam_runner_api_pb2.ParDoPayload.FromString(step.spec.payload).do_fn.payload)
     assert any(b"PLAYRELAY_TEAK_SECRET_KEY" in data for data in everything), "the references are"
+    (mapping,) = (step for step in steps(proto) if step.unique_name.startswith("Map/"))
+    mapping_fn = beam_runner_api_pb2.ParDoPayload.FromString(mapping.spec.payload).do_fn.payload
+    assert not any(b"PLAYRELAY_" in data for data in unpacked(mapping_fn)), "where nothing is sent, they are not either"
     assert [data[:80] for data in everything if MARK.encode() in data] == []
 
 
@@ -169,10 +177,76 @@ def unpacked(data: bytes) -> list[bytes]:
     return found
 
 
-def test_the_command_makes_the_job(relay_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+OFFLINE = """
+import sys
+
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
+        raise SystemExit(f"{event} {arguments}")
+
+sys.addaudithook(refuse)
+from pipelines import backfill, stream
+sys.exit(stream.main(sys.argv[1:]))
+"""
+"""Python that ends where it asks for the network: a hook like this cannot be undone in its process."""
+
+
+def test_the_command_makes_the_job_without_network(relay_file: Path) -> None:
     arguments = [f"--relay={relay_file}", f"--subscription={SUBSCRIPTION}", f"--dead_letters={TOPIC}", *DATAFLOW]
-    assert stream.main([*arguments, "--hold=2h", "--allowed_lateness=30s"]) == 0
-    assert capsys.readouterr().err == ""
+    made = subprocess.run(
+        [sys.executable, "-c", OFFLINE, *arguments, "--hold=2h", "--allowed_lateness=30s"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (made.returncode, made.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("url", ["https://vendor.example", "http://127.0.0.1:9000/teak"])
+@pytest.mark.parametrize("job", [stream, backfill])
+def test_a_secret_in_the_relay_file_does_not_leave_with_the_job(
+    job: ModuleType, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    relay = tmp_path / "relay.yaml"
+    teak = {"credentials": {"game_id": "g", "secret_key": f"{MARK}-literal"}, "url": url}
+    document = {"allow_literal_secrets": True, "source": {"preset": "canonical"}, "destinations": {"teak": teak}}
+    relay.write_text(yaml.safe_dump(document))
+    arguments = [f"--relay={relay}", f"--subscription={SUBSCRIPTION}", f"--dead_letters={TOPIC}", "--input=e.ndjson"]
+    assert job.main([*arguments, *DATAFLOW]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"{relay}: destinations.teak.credentials.secret_key: a secret stands in the file")
+    assert "write env:NAME, file:PATH or secret:" in said
+    assert MARK not in said
+
+
+def test_what_the_relay_file_warns_of_is_said(relay_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = yaml.safe_load(relay_file.read_text())
+    document["destinations"]["teak"]["rate"] = "unlimited"
+    relay_file.write_text(yaml.safe_dump(document))
+    arguments = [f"--relay={relay_file}", f"--subscription={SUBSCRIPTION}", f"--dead_letters={TOPIC}", *DATAFLOW]
+    assert stream.main(arguments) == 0
+    assert re.match(r"warning: .*relay.yaml:\d+:\d+: destinations.teak.rate: ", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("job", "wrong"),
+    [(stream, "--dead_letters=projects/p/subscriptions/\x1b]0;owned\x07"), (backfill, "--input=\x1b]0;owned\x07")],
+)
+def test_what_is_shown_does_not_act_on_a_terminal(
+    job: ModuleType, wrong: str, relay_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert job.main([f"--relay={relay_file}", f"--subscription={SUBSCRIPTION}", "--only=traitly", wrong]) == 2
+    said = capsys.readouterr().err
+    assert "\\x1b]0;owned\\x07" in said
+    assert not CONTROL.search(said.replace("\n", ""))
+
+
+def test_a_jobs_logs_hold_no_secret(relay_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What either job writes is written as the command's logs are; here of the secrets that this process resolved."""
+    resolve_all(load(relay_file).destinations["teak"])
+    for job in (stream, backfill):
+        arguments = [f"--relay={relay_file}", f"--subscription={SUBSCRIPTION}", f"--dead_letters={TOPIC}"]
+        assert job.main([*arguments, "--input=e", "--only=nobody"]) == 2
+        logging.getLogger("transforms").warning("it answered %s", f"{MARK}-teak-secret_key")
+        assert "it answered ***" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,16 @@ from transforms.sources.cloud import check_reachable
 
 RAW_READ: Final = 256 << 10
 """Bytes asked of a compressed file at a time."""
-PIECE: Final = 8 << 10
-"""Compressed bytes given to a decompressor at a time, which bounds what it can give back at once."""
-MAX_ZSTD_WINDOW: Final = 1 << 31
-"""Files written with `zstd --long=31` can be read; the memory is taken only for such files."""
+HEAD: Final = 1 << 10
+"""First bytes of a file, which tell how it is compressed."""
+PIECES: Final = {"gzip": 8 << 10, "bzip2": 8 << 10, "zstd": 1 << 10}
+"""Compressed bytes given to a decompressor at a time. They bound what it can give back at once: a byte of gzip stands for
+1,032 bytes at the most, four bytes of zstd for 128 KiB. Of bzip2, of which 40 bytes may stand for 45 MB, see MADE."""
+MADE: Final = 1 << 20
+"""Bytes that bzip2 is asked for at a time."""
+MAX_ZSTD_WINDOW: Final = 1 << 27
+"""Bytes that reading a zstd file may take: what the zstd command takes unasked, and enough for all of its levels and for
+`--long`. The memory is taken only for files that ask for it."""
 
 BZIP2_BLOCKS: Final = (b"1AY&SY", b"\x17rE8P\x90")
 """What stands at the fifth byte of a bzip2 file: a block, or the end of an empty one."""
@@ -144,10 +150,12 @@ class Stream:
     def __init__(self, name: str) -> None:
         self.name = name
         self.position = 0
-        self._held: list[bytes] = []
+        self._held: list[bytes | memoryview] = []
+        """What comes next, before what the file gives. The rest of a large piece is a view of it, so that reading it bit
+        by bit does not copy it over and over."""
         self._problem: Corrupt | None = None
         self._file = _open(name)
-        head = _read(self._file, name, PIECE)
+        head = _read(self._file, name, HEAD)
         self._file.seek(0)
         try:
             self.compression = compression_of(name, head)
@@ -206,18 +214,20 @@ class Stream:
     def _read(self, size: int) -> bytes:
         if self._content is None and not self._held:
             return _read(self._file, self.name, size)
-        parts: list[bytes] = []
+        parts: list[bytes | memoryview] = []
         missing = size
         while missing > 0:
             part = self._held.pop(0) if self._held else self._more(missing, bool(parts))
             if not part:
                 break
             if len(part) > missing:
+                part = memoryview(part)
                 self._held.insert(0, part[missing:])
                 part = part[:missing]
             parts.append(part)
             missing -= len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        only = parts[0] if len(parts) == 1 else None
+        return only if isinstance(only, bytes) else b"".join(parts)
 
     def _more(self, size: int, some: bool) -> bytes:
         """The next bytes; when they cannot be had and `some` were got already, the problem waits for the next call."""
@@ -266,7 +276,7 @@ def _decompressed(name: str, file: Any, compression: str) -> Generator[bytes, No
     given = 0
     progress = [0]
     try:
-        for data in _inflate(_pieces(name, file, progress), compression):
+        for data in _inflate(_pieces(name, file, compression, progress), compression):
             given += len(data)
             yield data
         return
@@ -279,7 +289,7 @@ def _decompressed(name: str, file: Any, compression: str) -> Generator[bytes, No
     skip = given
     again = _open(name)
     try:
-        for data in _inflate(_pieces(name, again, [0], byte_by_byte_from=progress[0]), compression):
+        for data in _inflate(_pieces(name, again, compression, [0], byte_by_byte_from=progress[0]), compression):
             if len(data) > skip:
                 yield data[skip:]
             skip = max(0, skip - len(data))
@@ -288,13 +298,15 @@ def _decompressed(name: str, file: Any, compression: str) -> Generator[bytes, No
     raise damage
 
 
-def _pieces(name: str, file: Any, progress: list[int], byte_by_byte_from: int = -1) -> Iterator[bytes]:
+def _pieces(
+    name: str, file: Any, compression: str, progress: list[int], byte_by_byte_from: int = -1
+) -> Iterator[bytes]:
     """The file as stored, in pieces; progress[0] is the offset of the last one given."""
-    at = 0
+    at, size = 0, PIECES[compression]
     while block := _read(file, name, RAW_READ):
-        for start in range(0, len(block), PIECE):
+        for start in range(0, len(block), size):
             progress[0] = at + start
-            piece = block[start : start + PIECE]
+            piece = block[start : start + size]
             if at + start == byte_by_byte_from:
                 for i in range(len(piece)):
                     yield piece[i : i + 1]
@@ -314,16 +326,30 @@ def _inflate(pieces: Iterator[bytes], compression: str) -> Iterator[bytes]:
         if not inside and not first and compression == "gzip" and not (piece := piece.lstrip(b"\0")):
             continue  # tapes and some tools pad a gzip file with zeros
         try:
-            data = decompressor.decompress(piece)
+            yield from _made_of(piece, decompressor)
         except (zlib.error, OSError, zstandard.ZstdError, EOFError) as error:
+            if "too much memory" in str(error):  # zstd's words for a window that is larger than what is allowed
+                remedy = "compress it again with --long=27 or less"
+                raise Corrupt(f"the zstd data takes over {MAX_ZSTD_WINDOW:,} bytes of memory; {remedy}") from error
             what = "is damaged" if inside or first else "is followed by bytes that are not"
             raise Corrupt(f"the {compression} data {what} ({error})") from error
         inside, first = True, False
-        if data:
-            yield data
         if decompressor.eof:
             rest = decompressor.unused_data
             decompressor = _decompressor(compression)
             inside = False
     if inside:
         raise Corrupt(f"the {compression} data ends too early: the file is cut off")
+
+
+def _made_of(piece: bytes, decompressor: _Decompressor) -> Iterator[bytes]:
+    """What a decompressor makes of a piece, at most 32 MiB at a time."""
+    if not isinstance(decompressor, bz2.BZ2Decompressor):
+        if data := decompressor.decompress(piece):
+            yield data
+        return
+    while data := decompressor.decompress(piece, MADE):
+        yield data
+        if decompressor.eof:
+            return
+        piece = b""

@@ -24,8 +24,9 @@ from transforms.sources.message_records import pieces
 from transforms.sources.messages import MESSAGES, Again, Message, unpack_messages
 from transforms.sources.unreadable import UNREADABLE, read_unreadable
 
-MAX_CONTENT: Final = 256 << 20
-"""Bytes that an Avro block may have when decompressed."""
+MAX_CONTENT: Final = avro.MAX_BLOCK
+"""Bytes that an Avro block may have when decompressed: as many as one that is not compressed. A damaged one is read three
+times over, so this is also what bounds the memory."""
 BAD_BLOCK: Final = (zlib.error, zstandard.ZstdError, lzma.LZMAError, OSError, ValueError, EOFError)
 """What decompressing an Avro block raises for bytes that are not of the codec."""
 
