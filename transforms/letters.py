@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gzip
 import logging
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import lru_cache
@@ -25,6 +23,7 @@ from transforms.sources.files import Corrupt, Stream, is_local
 from transforms.sources.formats import Layout
 from transforms.sources.forms import Form
 from transforms.sources.lines import BLOCK
+from transforms.sources.message_records import gunzip
 from transforms.sources.messages import Again, Message
 from transforms.sources.unreadable import UNREADABLE
 
@@ -164,8 +163,8 @@ def _silent(_: str) -> None:
 def letter_of(data: bytes, attributes: Mapping[str, str]) -> Letter:
     """The letter in a message of a dead-letter topic. ValueError when there is none."""
     try:
-        letter = _letter(gzip.decompress(data) if attributes.get(ENCODING) == "gzip" else data)
-    except (OSError, EOFError, zlib.error) as error:
+        letter = _letter(gunzip(data) if attributes.get(ENCODING) == "gzip" else data)
+    except Corrupt as error:
         raise ValueError(f"no dead letter: {error}") from error
     if isinstance(letter, str):
         raise ValueError(f"no dead letter: {letter}")
