@@ -96,10 +96,12 @@ def test_a_file_that_changed_is_refused_by_name_before_anything_is_sent(runs: Ru
     other = write(tmp_path / "b.jsonl", numbered(10, 10))
     runs.run([path], ["teak"])
     write(path, numbered(11))
-    before = runs.requests("teak")
+    before, status = runs.requests("teak"), call("status", "--state", tmp_path / "state").output
+    assert "the last run came to its end" in status
     runs.run([path, other], ["teak"], code=2)
     assert f"{path}: is not what it was when teak was sent what is in it" in runs.output
     assert runs.requests("teak") == before
+    assert call("status", "--state", tmp_path / "state").output == status, "the figures of the last run stay"
     assert runs.run([path, other], ["teak"], "--again")["read"] == 21
 
 
