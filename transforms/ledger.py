@@ -4,6 +4,7 @@
     STATE/ledger.sqlite        slices, segments, how far files are read, figures
     STATE/slices/              message files of slices that are not finished
     STATE/segments/            mapped items that wait, and their journals (transforms/deliver/journal.py)
+    STATE/dead-letters/        a stream's dead letters, unless another place is named
 
 Three things happen, each in one transaction: a slice is mapped, segments are delivered, a slice is acknowledged. What
 a transaction speaks of is on the disk before it, so a kill at any moment leaves either the state before or after.

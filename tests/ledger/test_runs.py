@@ -113,7 +113,9 @@ def test_a_vendor_that_was_down_gets_its_items_first_and_no_other_anything(runs:
     assert (done["teak"]["undelivered"], done["traitly"]["delivered"], done["parcelvoy"]["delivered"]) == (40, 40, 40)
     assert not list((tmp_path / "dead").glob("*")), "what waits is no dead letter"
     status = call("status", "--state", tmp_path / "state").output
-    assert [line.split()[2:6] for line in status.splitlines() if line.startswith("teak")] == [["0", "0", "0", "40"]]
+    assert [line.split()[1:] for line in status.splitlines() if line.startswith("teak")] == [
+        ["40", "0", "0", "0", "40", "40", "0.0"]
+    ]
     # Still down, called again with more: nothing is given up, and figures add up over both runs.
     second = write(tmp_path / "b.jsonl", numbered(10, 40))
     done = runs.run([first, second], to, code=3)
