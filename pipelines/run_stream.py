@@ -254,7 +254,12 @@ class Stream:
             return
         self._told_at = now
         state = self.snapshot()
-        fields = {"records": state.records, "slices": state.slices, "unacknowledged": state.unacknowledged}
+        fields = {
+            "records": state.records,
+            "undecodable": state.undecodable,
+            "slices": state.slices,
+            "unacknowledged": state.unacknowledged,
+        }
         for to in state.destinations:
             fields |= {f"{to.name}_delivered": to.delivered, f"{to.name}_waiting": to.parked_items}
         _log.info("relaying", extra=fields)

@@ -19,6 +19,7 @@ from commands import call, on_terminal
 from emulator import Emulator, message
 from streamed import QUICK, SHARDS, Streamed, to, told
 from streams import START_S, Command, Elsewhere, check_arrived, event, events, until
+from surroundings import Mounted
 from test_metrics import scrape, values
 
 from transforms.ledger_reader import read_ledger
@@ -182,6 +183,7 @@ def test_dead_letters_for_which_no_place_is_named(tmp_path: Path, sandbox: Elsew
         relay.wait(command, ("traitly",), 100)
         until(lambda: told(command)[-1:] and told(command)[-1]["unacknowledged"] == 0)
         assert f"dead letters go to {relay.letters}" in command.output
+        assert told(command)[-1]["undecodable"] == 20
         command.stop()
     assert relay.left() == []
     assert len(relay.dead) == 2 * (len(broken) + 1) + 1 + 5
@@ -199,3 +201,17 @@ def test_dead_letters_for_which_no_place_is_named(tmp_path: Path, sandbox: Elsew
     assert replayed.exit_code == 0, replayed.output
     assert sorted(sandbox.numbers("teak")) == [*range(100), 201]
     assert "43 open dead letters" in call("dead-letters", relay.letters).output
+
+
+def test_a_full_disk_under_the_dead_letters(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    relay = Streamed(tmp_path, sandbox, emulator, to("teak"))
+    relay.publish([b"{broken" + b"x" * 20_000] * 100)
+    with Mounted(relay.letters, "1m") as disk:
+        with relay.start(before=disk.before) as command:
+            assert command.wait() == 2, command.output
+        assert "Traceback" not in command.output
+        assert command.output.splitlines()[-1] == (
+            f"{relay.letters}/rejected-teak-000001.jsonl: No space left on device; dead letters are kept there: make room, or "
+            "name another place for them"
+        )
+        assert len(relay.left()) == 100
