@@ -113,10 +113,7 @@ def run(
 @main.command()
 @_relay_argument
 @click.option("--subscription", required=True, metavar="NAME", help="Pub/Sub subscription, projects/P/subscriptions/S.")
-@click.option(
-    "--dead-letters", metavar="PLACE",
-    help="For dead letters: a folder, gs://, or projects/P/topics/T.  [default: dead-letters in the state folder]",
-)  # fmt: skip
+@click.option("--dead-letters", metavar="PLACE", help="Folder, gs:// or topic.  [default: dead-letters in the state folder]")
 @click.option(
     "--state", metavar="DIR", help="Where what waits is kept.  [default: .playrelay/ and the subscription's name]"
 )
