@@ -113,7 +113,7 @@ def run(
 @main.command()
 @_relay_argument
 @click.option("--subscription", required=True, metavar="NAME", help="Pub/Sub subscription, projects/P/subscriptions/S.")
-@click.option("--dead-letters", metavar="PLACE", help="Folder, gs:// or topic.  [default: dead-letters in the state folder]")
+@click.option("--dead-letters", metavar="PLACE", help="Folder, gs:// or topic.  [default: dead-letters in --state]")
 @click.option(
     "--state", metavar="DIR", help="Where what waits is kept.  [default: .playrelay/ and the subscription's name]"
 )
