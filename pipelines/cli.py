@@ -113,7 +113,7 @@ def run(
 @main.command()
 @_relay_argument
 @click.option("--subscription", required=True, metavar="NAME", help="Pub/Sub subscription, projects/P/subscriptions/S.")
-@click.option("--dead-letters", metavar="PLACE", help="For dead letters: a folder, gs://, or projects/P/topics/T.")
+@click.option("--dead-letters", metavar="PLACE", help="Folder, gs:// or topic.  [default: dead-letters in --state]")
 @click.option(
     "--state", metavar="DIR", help="Where what waits is kept.  [default: .playrelay/ and the subscription's name]"
 )
@@ -229,7 +229,7 @@ def replay(
 @main.command()
 @click.option("--state", required=True, metavar="DIR", help="A state folder of `run` or `stream`.")
 def status(state: str) -> None:
-    """Show what a state folder holds: what was delivered, and what waits."""
+    """Show what a state folder holds: what became of the records read, and what waits."""
     from pipelines.stream_display import show_status
     from transforms.ledger_reader import read_ledger
 

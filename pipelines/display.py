@@ -116,9 +116,7 @@ def show_report(report: Report, dead_letters: str | None, state: str | None = No
     """The table that accounts for each record. state: folder where what is undelivered waits."""
     line(f"{report.read:,} records read in {report.seconds:.1f} s")
     console = console_of(sys.stdout)
-    for table in _figures(report.totals, console):
-        console.print(table)
-        console.print()
+    show_figures({name: _cells(total) for name, total in report.totals.items()}, FIGURES, console)
     _show_reasons(report, console)
     for name, reason in report.stopped.items():
         line(f"{name} stopped: {one_line(reason)}")
@@ -132,10 +130,16 @@ def show_report(report: Report, dead_letters: str | None, state: str | None = No
         line(f"dead letters: {dead_letters or kept}")
 
 
-def _figures(totals: Mapping[str, Totals], console: Console) -> Iterator[Table]:
+def show_figures(cells: Mapping[str, Sequence[str]], figures: Sequence[str], console: Console) -> None:
+    """Figures of destinations, and an empty line. cells: destination -> its figures, in the order of their names."""
+    for table in _figures(cells, figures, console):
+        console.print(table)
+        console.print()
+
+
+def _figures(cells: Mapping[str, Sequence[str]], figures: Sequence[str], console: Console) -> Iterator[Table]:
     """A row a destination; where that is too wide, a column a destination, in as many tables as it takes."""
-    cells = {name: _cells(total) for name, total in totals.items()}
-    table = table_of(("destination",), FIGURES)
+    table = table_of(("destination",), figures)
     for name, own in cells.items():
         table.add_row(Text(name), *own)
     if _fits(table, console):
@@ -143,8 +147,9 @@ def _figures(totals: Mapping[str, Totals], console: Console) -> Iterator[Table]:
         return
     names = list(cells)
     while names:
-        taken = next((count for count in range(len(names), 1, -1) if _fits(_turned(names[:count], cells), console)), 1)
-        yield _turned(names[:taken], cells)
+        several = range(len(names), 1, -1)
+        taken = next((count for count in several if _fits(_turned(names[:count], cells, figures), console)), 1)
+        yield _turned(names[:taken], cells, figures)
         names = names[taken:]
 
 
@@ -157,9 +162,9 @@ def _cells(total: Totals) -> list[str]:
     return [*(f"{count:,}" for count in counts), *("" if ms is None else f"{ms:,.1f}" for ms in latency)]
 
 
-def _turned(names: Sequence[str], cells: Mapping[str, Sequence[str]]) -> Table:
+def _turned(names: Sequence[str], cells: Mapping[str, Sequence[str]], figures: Sequence[str]) -> Table:
     table = table_of(("",), names)
-    for index, figure in enumerate(FIGURES):
+    for index, figure in enumerate(figures):
         table.add_row(figure, *(cells[name][index] for name in names))
     return table
 

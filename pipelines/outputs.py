@@ -42,12 +42,13 @@ def prepare(dead_letters: str | None, report: str | None) -> None:
 
 
 def _try_folder(folder: str) -> None:
-    os.makedirs(folder, exist_ok=True)
     try:
+        os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(error.errno, error.strerror, folder) from error
+        what = "is a file" if os.path.isfile(folder) else error.strerror
+        raise OSError(error.errno, f"{what}; expected a folder that can be written to", folder) from error
 
 
 def _try_store(path: str, start: str) -> None:

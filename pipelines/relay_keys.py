@@ -251,7 +251,7 @@ SOURCE = (
         "max_record", size(1, 1024**3), "A longer record is a dead letter instead of filling the memory.", "10MB",
         examples=("10MB",),
     ),
-    Key("dedupe", MAP, "Leave out events that were relayed a short time ago.", "nothing is left out", keys=DEDUPE),
+    Key("dedupe", MAP, "Leave out events that came a short time ago.", "nothing is left out", keys=DEDUPE),
 )  # fmt: skip
 
 BATCH = (

@@ -8,7 +8,7 @@ import functools
 import gc
 import json
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 
 from apache_beam.io.filesystems import FileSystems
@@ -49,7 +49,11 @@ def run_files(
     check_schemas(inputs, plan.layout, plan.source.schema)
     outputs.prepare(dead_letters, report)
     with contextlib.ExitStack() as stack:
-        ledger = None if state is None else stack.enter_context(contextlib.closing(Ledger(state)))
+        ledger, files = None, {}
+        if state is not None:
+            ledger = stack.enter_context(contextlib.closing(Ledger(state)))
+            # Before the ledger begins a run: one that is refused leaves the figures of the last one as they are.
+            files = intake.look(ledger, inputs, [to.name for to in plan.destinations], selection.text(), again)
         notes = [*plan.notes, *(begin(ledger, plan) if ledger else ())]
         if not quiet:
             display.show_notes(notes)
@@ -57,7 +61,7 @@ def run_files(
             plan = dataclasses.replace(plan, source=dataclasses.replace(plan.source, dedupe=None))
         job = Run(plan, dead_letters=dead_letters, ledger=ledger)
         with display.watching(job, inputs, quiet=quiet), stopped_by_signals(job.interrupt), rarely_collecting():
-            result = job.run(slices(job, inputs, again))
+            result = job.run(slices(job, inputs, files, again))
         if ledger is not None:
             ledger.end(complete=not job.interrupted)
     write_report(result, report)
@@ -89,14 +93,14 @@ def target(to: Destination) -> str:
     return f"{to.url or vendor.title}{ids}"
 
 
-def slices(job: Run, inputs: Sequence[str], again: bool) -> Iterator[intake.Slice]:
-    """The slices of a run over files."""
+def slices(job: Run, inputs: Sequence[str], files: Mapping[str, str], again: bool) -> Iterator[intake.Slice]:
+    """The slices of a run over files. files: what `intake.look` found, of a run with a ledger."""
     plan, ledger = job.plan, job.ledger
     names = [to.name for to in plan.destinations]
     stop = functools.partial(progress.reached, job.id, plan.selection.limit)  # which travels in the job graph
     if ledger is None:
         return intake.whole(inputs, plan.layout, names, stop)
-    return intake.backfill(ledger, job.id, inputs, plan.layout, names, plan.selection.text(), stop, again)
+    return intake.backfill(ledger, job.id, files, plan.layout, names, plan.selection.text(), stop, again)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import sys
 import threading
@@ -28,6 +29,7 @@ from pipelines.stream_display import watching_stream
 from transforms.deliver import parking
 from transforms.intake import Slice
 from transforms.ledger import Ledger
+from transforms.ledger_reader import LETTERS
 from transforms.pull import Amount, Puller, number_of
 from transforms.read import Read
 from transforms.report import DONE, NOT_BALANCED, Report
@@ -87,7 +89,7 @@ class _Pending:
 class Stream:
     """One stream. `run` returns when it is stopped, with the report."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, puller: Puller, dead_letters: str | None) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, puller: Puller, dead_letters: str) -> None:
         self.job = Run(plan, dead_letters=dead_letters, ledger=ledger, park=True)
         self._stopping = threading.Event()
         self.holding = ""
@@ -252,7 +254,12 @@ class Stream:
             return
         self._told_at = now
         state = self.snapshot()
-        fields = {"records": state.records, "slices": state.slices, "unacknowledged": state.unacknowledged}
+        fields = {
+            "records": state.records,
+            "undecodable": state.undecodable,
+            "slices": state.slices,
+            "unacknowledged": state.unacknowledged,
+        }
         for to in state.destinations:
             fields |= {f"{to.name}_delivered": to.delivered, f"{to.name}_waiting": to.parked_items}
         _log.info("relaying", extra=fields)
@@ -353,21 +360,25 @@ def run_stream(
 ) -> int:
     """Relays a subscription until SIGINT or SIGTERM, and returns the exit code. Raises what a user can mend.
 
-    metrics: address and port to serve Prometheus metrics at.
+    dead_letters: where they go; LETTERS in the state folder when None, as what is one is acknowledged. metrics: address and
+    port to serve Prometheus metrics at.
     """
     plan, _ = make_plan(relay, only=only)
     check_credentials(plan)
-    outputs.prepare(dead_letters, report)
     sys.setswitchinterval(SWITCH_S)
     logs.set_up(log_format)
     with contextlib.closing(Ledger(state)) as ledger:
+        letters = dead_letters or os.path.join(state, LETTERS)
+        outputs.prepare(letters, report)
         notes = [*plan.notes, *begin(ledger, plan)]
+        if dead_letters is None:
+            notes.append(f"dead letters go to {letters}")
         if log_format == logs.JSON:
             for note in notes:
                 _log.info(note)
         elif not quiet:
             display.show_notes(notes)
-        stream = Stream(plan, ledger, Puller(subscription), dead_letters)
+        stream = Stream(plan, ledger, Puller(subscription), letters)
         with contextlib.ExitStack() as stack:
             stack.enter_context(stopped_by_signals(stream.stop))
             stack.enter_context(rarely_collecting())
@@ -378,5 +389,5 @@ def run_stream(
         ledger.end(complete=True)
     write_report(result, report)
     if not quiet:
-        display.show_report(result, dead_letters, state)
+        display.show_report(result, letters, state)
     return DONE if result.balanced else NOT_BALANCED

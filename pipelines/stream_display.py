@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +12,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.display import console_of, duration, line, table_of
+from pipelines.display import console_of, duration, line, show_figures
 from pipelines.printable import one_line
 from pipelines.standing import standing
-from transforms.ledger_reader import LedgerReader
+from transforms.ledger_reader import LETTERS, LedgerReader
 from transforms.snapshot import Snapshot
+
+FIGURES = ("read", "filtered", "delivered", "rejected", "undelivered", "items waiting", "MB waiting")
+"""Of a status: all records, how many had each outcome, and what is on disk."""
 
 
 @contextlib.contextmanager
@@ -62,27 +66,31 @@ class _View:
 
 
 def show_status(ledger: LedgerReader) -> None:
-    """What a state folder holds: by destination what became of items, what waits, and why."""
-    table = table_of(("destination", "vendor"), ("delivered", "rejected", "undelivered", "waiting", "MB waiting"))
-    now, parked = time.time(), []
+    """What a state folder holds: by destination what became of records, as in a report, what waits, and why."""
+    cells: dict[str, list[str]] = {}
+    now, parked, undecodable, waiting = time.time(), [], 0, 0
     for kept in ledger.destinations():
         stands = standing(ledger, kept.name)
-        tally = stands.totals.tally
+        totals = stands.totals
+        undecodable, waiting = max(undecodable, totals.tally.undecodable), waiting + stands.items
         if kept.parked_since is not None:
             since = duration(max(0.0, now - kept.parked_since))
             parked.append(f"{one_line(kept.name)} is parked for {since}: {one_line(kept.reason)}")
-        table.add_row(
-            Text(kept.name),
-            kept.vendor,
-            *(
-                f"{count:,}"
-                for count in (tally.delivered, tally.rejected, tally.undelivered - stands.items, stands.items)
-            ),
-            f"{stands.bytes / 1e6:,.1f}",
-        )
-    console_of(sys.stdout).print(table)
+        counts = (
+            stands.read, totals.filtered, totals.delivered, totals.rejected, totals.undelivered, stands.items,
+        )  # fmt: skip
+        name = kept.name if kept.name == kept.vendor else f"{kept.name} ({kept.vendor})"
+        cells[name] = [*(f"{count:,}" for count in counts), f"{stands.bytes / 1e6:,.1f}"]
+    show_figures(cells, FIGURES, console_of(sys.stdout))
+    if undecodable:
+        line(f"{undecodable:,} of the records could not be decoded: they are rejected at every destination")
+    if waiting:
+        line("records of which an item waits count as undelivered until it is delivered")
     for text in parked:  # not in the table, which would cut the key to mend in pieces
         line(text)
+    letters = os.path.join(ledger.folder, LETTERS)
+    if os.path.isdir(letters) and os.listdir(letters):
+        line(f"dead letters: {letters}")
     slices = ledger.messages()
     unacknowledged = sum(len(ids) for _, acknowledged, ids in slices if not acknowledged)
     if slices:

@@ -1,4 +1,7 @@
-"""Events that come twice: what was relayed within the last minutes is known again, and left out.
+"""Events that come twice: what came within the last minutes is known again, and left out.
+
+It need not have been relayed: of an event that its mapping rejected, the first is a dead letter, and the others would be the
+same one again.
 
 What a slice of the input brought is kept in two steps: `Seen.add_new` only remembers it, `Seen.write` puts it into the
 table within the transaction that makes the slice final. A slice that comes to nothing is not seen.

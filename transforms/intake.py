@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,7 +19,7 @@ from transforms.elements import Chunk
 from transforms.ledger import Ledger
 from transforms.ledger_reader import Place, StateError
 from transforms.read import Part, Read, chunks
-from transforms.sources.files import File, Stream, is_local, match
+from transforms.sources.files import Stream, is_local, match
 from transforms.sources.formats import VALUES, Layout, layout_of
 
 SLICE_BYTES: Final = 256 << 20
@@ -59,10 +60,30 @@ def whole(
     yield Slice(read, tuple(destinations))
 
 
+def look(
+    ledger: Ledger, inputs: Sequence[str], destinations: Sequence[str], selection: str, again: bool
+) -> dict[str, str]:
+    """The files that a run is over -> what each is known by again, found before anything of the run is written down.
+
+    selection, again: as of `backfill`. StateError for a file that is not what it was when it was begun.
+    """
+    # Under its whole path a file is the same from wherever the command is called.
+    sizes = {os.path.abspath(name) if is_local(name) else name: size for name, size in match(inputs)}
+    files = {name: file_print(name, size) for name, size in sizes.items()}
+    known = {} if again else ledger.places(files, selection)
+    for name, to in itertools.product(files, destinations):
+        if (name, to) in known and known[name, to].print != files[name]:
+            raise StateError(
+                f"{name}: is not what it was when {to} was sent what is in it; give new content a name of its own, or send "
+                "all of it anew with --again"
+            )
+    return files
+
+
 def backfill(
     ledger: Ledger,
     run: str,
-    inputs: Sequence[str],
+    files: Mapping[str, str],
     layout: Layout,
     destinations: Sequence[str],
     selection: str,
@@ -71,14 +92,12 @@ def backfill(
 ) -> Iterator[Slice]:
     """What the files hold that was not read yet, in slices.
 
-    run: name under which reading goes on from slice to slice. selection: `--since` and `--until`, as what they leave out
-    counts as read. again: nothing counts as read. StateError for a file that is not what it was when it was begun.
+    run: name under which reading goes on from slice to slice. files: what `look` found. selection: `--since` and
+    `--until`, as what they leave out counts as read. again: nothing counts as read but what a run with `again` read that
+    was cut off, which this one goes on with.
     """
-    # Under its whole path a file is the same from wherever the command is called.
-    whole_names = [(os.path.abspath(name) if is_local(name) else name, size) for name, size in match(inputs)]
-    files = [File(*one) for one in dict.fromkeys(whole_names)]
     if again:
-        ledger.read_again([file.name for file in files], destinations)
+        ledger.read_again(files, destinations)
     for chosen, begun in _passes(ledger, files, destinations, selection):
         reader = _Reader(begun, layout, stop)
         _readers[run] = reader
@@ -101,25 +120,19 @@ class _Begun:
 
 
 def _passes(
-    ledger: Ledger, files: Sequence[File], destinations: Sequence[str], selection: str
+    ledger: Ledger, files: Mapping[str, str], destinations: Sequence[str], selection: str
 ) -> Iterator[tuple[tuple[str, ...], list[_Begun]]]:
     """(destinations, files), so that each file is read once for all destinations that lack the same of it."""
-    known = ledger.places([file.name for file in files], selection)
+    known = ledger.places(files, selection)
     passes: dict[tuple[str, ...], list[_Begun]] = {}
-    for file in files:
-        print_ = file_print(file.name, file.size)
+    for file, print_ in files.items():
         lacking: dict[tuple[int, int], list[str]] = {}
         for name in destinations:
-            place = known.get((file.name, name), Place(print_, 0))
-            if place.print != print_:
-                raise StateError(
-                    f"{file.name}: is not what it was when {name} was sent what is in it; give new content a name of its "
-                    "own, or send all of it anew with --again"
-                )
+            place = known.get((file, name), Place(print_, 0))
             if place.position is not None:
                 lacking.setdefault((place.position, place.line), []).append(name)
         for (position, line), chosen in lacking.items():
-            passes.setdefault(tuple(chosen), []).append(_Begun(file.name, print_, position, line))
+            passes.setdefault(tuple(chosen), []).append(_Begun(file, print_, position, line))
     yield from passes.items()
 
 

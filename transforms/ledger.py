@@ -4,6 +4,7 @@
     STATE/ledger.sqlite        slices, segments, how far files are read, figures
     STATE/slices/              message files of slices that are not finished
     STATE/segments/            mapped items that wait, and their journals (transforms/deliver/journal.py)
+    STATE/dead-letters/        a stream's dead letters, unless another place is named
 
 Three things happen, each in one transaction: a slice is mapped, segments are delivered, a slice is acknowledged. What
 a transaction speaks of is on the disk before it, so a kill at any moment leaves either the state before or after.
@@ -32,6 +33,9 @@ from transforms.tally import Tally
 
 REASONS: Final = 1_000
 """Reasons a destination that are counted apart; vendors may put a user's text into theirs."""
+
+_AGAIN: Final = "again "
+"""How the facts begin that name what the unfinished run reads again: destination and file, with its print as value."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -143,7 +147,10 @@ class Ledger(LedgerReader):
         """A run is over. When it was cut short, or items wait, the next one goes on with its figures."""
         with self.transaction() as db:
             waiting = db.execute("SELECT count(*) FROM segments").fetchone()[0]
-            _set(db, "unfinished", int(waiting > 0 or not complete))
+            unfinished = waiting > 0 or not complete
+            _set(db, "unfinished", int(unfinished))
+            if not unfinished:
+                db.execute("DELETE FROM facts WHERE name GLOB ?", (f"{_AGAIN}*",))
 
     def parked(self, destination: str, reason: str | None) -> None:
         """Notes that a destination is parked, or (None) that it takes items again."""
@@ -290,11 +297,17 @@ class Ledger(LedgerReader):
 
     # Files -------------------------------------------------------------------------------------
 
-    def read_again(self, names: Iterable[str], destinations: Iterable[str]) -> None:
-        """Forgets that these files were read for these destinations."""
-        pairs = [(name, to) for to in destinations for name in names]
+    def read_again(self, files: Mapping[str, str], destinations: Iterable[str]) -> None:
+        """Forgets that these files (name -> print) were read for these destinations; until the run comes to its end, once
+        for each file as it is: a run that was cut off goes on with it."""
+        begun = set(self._rows("SELECT name, value FROM facts WHERE name GLOB ?", f"{_AGAIN}*"))
         with self.transaction() as db:
-            db.executemany("DELETE FROM files WHERE name = ? AND destination = ?", pairs)
+            for to in destinations:
+                for name, print_ in files.items():
+                    fact = f"{_AGAIN}{to} {name}"
+                    if (fact, print_) not in begun:
+                        db.execute("DELETE FROM files WHERE name = ? AND destination = ?", (name, to))
+                        _set(db, fact, print_)
 
     def _sweep(self) -> None:
         """Removes files that no transaction speaks of: what a kill left half made, or did not come to remove."""
@@ -308,7 +321,7 @@ class Ledger(LedgerReader):
                 path.unlink()
 
 
-def _set(db: sqlite3.Connection, name: str, value: int) -> None:
+def _set(db: sqlite3.Connection, name: str, value: int | str) -> None:
     db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 

@@ -19,6 +19,9 @@ from transforms.tally import Tally
 VERSION: Final = 1
 """Of the tables; kept in the file, so that another version's folder is refused instead of misread."""
 
+LETTERS: Final = "dead-letters"
+"""Folder of a stream's dead letters in its state folder, unless another place is named."""
+
 SCHEMA: Final = """
 CREATE TABLE slices (
     id INTEGER PRIMARY KEY,

@@ -108,13 +108,17 @@ class Folder:
 
     def add(self, destination: str, outcome: str, lines: Sequence[Line], key: str) -> None:
         """Appends letters and puts them on disk. OSError naming the file when that fails; nothing is added then."""
-        os.makedirs(self.path, exist_ok=True)
-        stem = f"{outcome}-{destination}-"
-        for piece in _pieces([line.text for line in lines], FILE_BYTES):
-            number = self._numbers.get(stem) or self._last(stem)
-            while not self._append(os.path.join(self.path, f"{stem}{number:06}.jsonl"), piece):
-                number += 1
-            self._numbers[stem] = number
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            stem = f"{outcome}-{destination}-"
+            for piece in _pieces([line.text for line in lines], FILE_BYTES):
+                number = self._numbers.get(stem) or self._last(stem)
+                while not self._append(os.path.join(self.path, f"{stem}{number:06}.jsonl"), piece):
+                    number += 1
+                self._numbers[stem] = number
+        except OSError as error:
+            what = f"{error.strerror}; dead letters are kept there: make room, or name another place for them"
+            raise OSError(error.errno, what, error.filename or self.path) from error
 
     def close(self) -> None:
         """Nothing is held."""

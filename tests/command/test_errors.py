@@ -94,8 +94,9 @@ def test_outputs_that_cannot_be_written_are_found_before_anything_is_sent(
 ) -> None:
     run = ("run", relay("teak"), "--input", events)
     assert refused(sandbox, *run, "--report", ".") == ".: is a folder; expected a file for the report\n"
-    assert refused(sandbox, *run, "--report", events / "report.json").startswith(f"{events}: ")
-    assert refused(sandbox, *run, "--dead-letters", events).startswith(f"{events}: ")
+    remedy = f"{events}: is a file; expected a folder that can be written to\n"
+    assert refused(sandbox, *run, "--report", events / "report.json") == remedy
+    assert refused(sandbox, *run, "--dead-letters", events) == remedy
     assert refused(sandbox, *run, "--dead-letters", "/proc/none/dead").startswith("/proc/none")
     assert events.read_text().count("\n") == 3
 

@@ -167,7 +167,7 @@ def test_places_are_of_a_file_a_destination_and_a_span_of_time(ledger: Ledger) -
     assert ledger.places(["a.jsonl", "b.jsonl"], "") == places
     assert ledger.places(["b.jsonl"], "") == {}
     assert ledger.places(["a.jsonl"], "5..9") == {}
-    ledger.read_again(["a.jsonl"], ["teak"])
+    ledger.read_again({"a.jsonl": "print"}, ["teak"])
     assert list(ledger.places(["a.jsonl"], "")) == [("a.jsonl", "swrve")]
 
 

@@ -13,7 +13,7 @@ from source_files import COMPRESSIONS, FORMATS, decoded, events, json_lines
 
 from transforms import intake
 from transforms.elements import Chunk
-from transforms.intake import backfill
+from transforms.intake import backfill, look
 from transforms.ledger import Ledger, Mapped
 from transforms.ledger_reader import StateError
 from transforms.outcomes import RecordOutcomes
@@ -37,9 +37,9 @@ def slices(folder: Path, inputs: Sequence[Path | str], to: Sequence[str] = TO, *
     who asks for no more is a process that was killed while it read the slice after the last one it got."""
     options = {"selection": "", "again": False, **more}
     with closing(Ledger(str(folder / "state"))) as ledger:
+        files = look(ledger, list(map(str, inputs)), to, **options)  # type: ignore[arg-type]
         ledger.begin({name: (name, name) for name in to})
-        given = map(str, inputs)
-        for one in backfill(ledger, "run", list(given), Layout(), to, stop=lambda: False, **options):  # type: ignore[arg-type]
+        for one in backfill(ledger, "run", files, Layout(), to, stop=lambda: False, **options):  # type: ignore[arg-type]
             found = list(intake._next_slice(b"", "run"))  # what the slice's step in the pipeline does
             ledger.mapped(
                 ledger.new_slice(),

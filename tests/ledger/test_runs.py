@@ -96,10 +96,12 @@ def test_a_file_that_changed_is_refused_by_name_before_anything_is_sent(runs: Ru
     other = write(tmp_path / "b.jsonl", numbered(10, 10))
     runs.run([path], ["teak"])
     write(path, numbered(11))
-    before = runs.requests("teak")
+    before, status = runs.requests("teak"), call("status", "--state", tmp_path / "state").output
+    assert "the last run came to its end" in status
     runs.run([path, other], ["teak"], code=2)
     assert f"{path}: is not what it was when teak was sent what is in it" in runs.output
     assert runs.requests("teak") == before
+    assert call("status", "--state", tmp_path / "state").output == status, "the figures of the last run stay"
     assert runs.run([path, other], ["teak"], "--again")["read"] == 21
 
 
@@ -111,7 +113,9 @@ def test_a_vendor_that_was_down_gets_its_items_first_and_no_other_anything(runs:
     assert (done["teak"]["undelivered"], done["traitly"]["delivered"], done["parcelvoy"]["delivered"]) == (40, 40, 40)
     assert not list((tmp_path / "dead").glob("*")), "what waits is no dead letter"
     status = call("status", "--state", tmp_path / "state").output
-    assert [line.split()[2:6] for line in status.splitlines() if line.startswith("teak")] == [["0", "0", "0", "40"]]
+    assert [line.split()[1:] for line in status.splitlines() if line.startswith("teak")] == [
+        ["40", "0", "0", "0", "40", "40", "0.0"]
+    ]
     # Still down, called again with more: nothing is given up, and figures add up over both runs.
     second = write(tmp_path / "b.jsonl", numbered(10, 40))
     done = runs.run([first, second], to, code=3)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pipelines.plan import Plan, make_plan
 from pipelines.relay_file import loads
-from transforms import dedupe, progress
+from transforms import dedupe, located, progress
 from transforms.collect import CollectFn, collected
 from transforms.collect import forget as forget_collected
 from transforms.dedupe import DUPLICATE, Dedupe, Seen
@@ -219,6 +219,20 @@ def test_by_id(tmp_path: Path, db: sqlite3.Connection) -> None:
     write(db, seen)
     tally = relay(plan(CANONICAL), path, seen)["teak"]
     assert (tally.records, tally.mapped, tally.undecodable, tally.filtered) == (8, 4, 1, {DUPLICATE: 3})
+
+
+def test_one_that_is_rejected_stands_for_the_others(tmp_path: Path, db: sqlite3.Connection) -> None:
+    """Each would be a dead letter, and a replay, which leaves nothing out, would send each."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\n".join([event("a").replace(b"1764000000000", b"-5")] * 2))
+    of, seen = plan(CANONICAL), Seen(db, 600)
+    old = located.parse("event: {reject: [{when: {event_timestamp: {lt: 0}}, reason: old}]}", "relay.yaml")
+    of = dataclasses.replace(of, destinations=[dataclasses.replace(to, map=old) for to in of.destinations])
+    for duplicates in (1, 2):
+        tally = relay(of, path, seen)["teak"]
+        assert tally.filtered == {DUPLICATE: duplicates}
+        assert tally.reasons == ({"old": 1} if duplicates == 1 else {})
+        write(db, seen)
 
 
 def test_without_a_place_to_keep_it_nothing_is_left_out(tmp_path: Path) -> None:

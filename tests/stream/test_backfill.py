@@ -6,6 +6,7 @@ import gzip
 import random
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,31 @@ def test_a_run_that_is_stopped_goes_on_from_another_folder(tmp_path: Path, sandb
     relay.check_report(count)
     for slug in ("traitly", "swrve"):
         assert check_arrived(sandbox, slug, range(count)) == 0, "what is on its way when a run is stopped is waited for"
+
+
+def test_a_run_that_sends_all_again_goes_on_after_a_kill(tmp_path: Path, sandbox: Elsewhere) -> None:
+    count = 3000
+    path = write(tmp_path / "a.jsonl", events(count))
+    relay = Relay(tmp_path, sandbox, {"traitly": {**TO["traitly"], "rate": "unlimited"}, "teak": TO["teak"]})
+    slugs = ("traitly", "teak")
+    relay.run(path)
+    for slug in slugs:
+        sandbox.fault(vendor=slug, delay_s=0.01, next=None)
+    slices = {"transforms.intake.SLICE_BYTES": 100_000}
+    with relay.command("run", "--input", path, "--again", altered=slices) as command:
+        until(lambda: sandbox.accepted("traitly") > count + 500 or not command.running)
+        command.kill()
+    sandbox.clear_faults()
+    relay.run(path, "--again")
+    relay.check_report(count)
+    for slug, in_flight in (("traitly", SHARDS), ("teak", 20 * SHARDS)):
+        times = Counter(Counter(sandbox.numbers(slug)).values())
+        assert set(times) <= {2, 3}, "the first run, the second, and what was on its way at the kill"
+        assert times[3] <= in_flight, times
+        assert relay.report["destinations"][slug]["delivered"] == count
+    before = sandbox.accepted("traitly")
+    relay.run(path)
+    relay.check_report(0)
+    relay.run(path, "--again")
+    relay.check_report(count)
+    assert sandbox.accepted("traitly") == before + count, "all of it, as the run before came to its end"
