@@ -115,7 +115,9 @@ def test_connections_that_are_cut_again_and_again_make_no_more_requests_than_the
 ) -> None:
     """libcurl by itself would send a request anew at once when a kept connection ends without an answer."""
     sandbox.fault(vendor=slug, reset=when, every=2)
-    sent = send(at(sandbox, slug, batch={"items": 1}, rate=40.0, shards=16), some_items(slug, 60, users=60))
+    sent = send(
+        at(sandbox, slug, batch={"items": 1}, rate=40.0, shards=16, retry_s=60.0), some_items(slug, 60, users=60)
+    )
     assert sent.tally.delivered == 60
     assert sent.tally.retries >= 50
     seen = traffic(sandbox, slug)

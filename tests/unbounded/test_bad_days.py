@@ -191,8 +191,9 @@ def test_the_processes_of_one_machine_keep_the_rate_and_pauses_together(sandbox:
     to = at(sandbox, "traitly", rate=2.0)
     one, other = courier.Courier(to, ("event",)), courier.Courier(to, ("event",))
     try:
+        while wait := one.gate.claim(time.monotonic()):  # a test before this may have used the rate
+            time.sleep(wait)
         now = time.monotonic()
-        assert one.gate.claim(now) == 0
         assert 0.3 < other.gate.claim(now) <= 0.6
         one.gate.pause(now + 30)
         time.sleep(0.6)
