@@ -8,8 +8,9 @@
 
 What to know of this emulator (0.8.20): a pull gives 100 messages at the most, whatever is asked for, so unary pulls get
 45,000 to 70,000 messages a second one after the other; a *streaming* pull gives 100 every 50 ms, so 2,000 a second and
-stream. An empty pull waits 2 s. A message of an ordering key is not given while an earlier one of its key is out.
-Closing a streaming pull does not give back what it was given: that comes again when its ack deadline is over.
+stream. While any message is out, each pull takes as much longer as more messages wait. A pull that is cancelled may still
+be given messages: they come again when their deadline is over. A message of an ordering key is not given while an
+earlier one of its key is out. Closing a streaming pull does not give back what it was given: that comes again when its ack deadline is over.
 """
 
 from __future__ import annotations
