@@ -28,8 +28,8 @@ MAX_WAITING = 8 << 30
 """Bytes that may wait on disk for all destinations before reading pauses, in a run without a state folder."""
 
 
-MOST_SEGMENTS = 64
-"""Segments in hand at a time: each has an open file, and small ones may wait by the thousand."""
+SEGMENT_COST = 4096
+"""Bytes that a segment in hand counts at the least: small ones may wait by the hundred thousand."""
 
 
 class Waiting(NamedTuple):
@@ -124,16 +124,16 @@ class Spool:
                 self._changed.wait()
             return self._fitting(queue, [])
 
-    def more(self, destination: str, held: Sequence[Segment]) -> list[Segment]:
-        """The next that are there and fit beside those in hand, without waiting."""
+    def more(self, destination: str, held: Sequence[Segment], least: int) -> list[Segment]:
+        """The next that are there and fit beside those in hand, without waiting; `least` of them even when they do not."""
         with self._changed:
-            return self._fitting(self._queues.setdefault(destination, deque()), held)
+            return self._fitting(self._queues.setdefault(destination, deque()), held, least)
 
-    def _fitting(self, queue: deque[Segment], held: Sequence[Segment]) -> list[Segment]:
+    def _fitting(self, queue: deque[Segment], held: Sequence[Segment], least: int = 1) -> list[Segment]:
         taken: list[Segment] = []
-        count, size = len(held), sum(one.bytes for one in held)
-        while queue and (not count or (count < MOST_SEGMENTS and size + queue[0].bytes <= self.segment_bytes)):
-            count, size = count + 1, size + queue[0].bytes
+        size = sum(max(one.bytes, SEGMENT_COST) for one in held)
+        while queue and (len(taken) < least or size + max(queue[0].bytes, SEGMENT_COST) <= self.segment_bytes):
+            size += max(queue[0].bytes, SEGMENT_COST)
             taken.append(queue.popleft())
         return taken
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import grpc
 from google.api_core import gapic_v1
-from google.api_core.exceptions import DeadlineExceeded, FailedPrecondition, InvalidArgument
+from google.api_core.exceptions import DeadlineExceeded, FailedPrecondition, GoogleAPICallError, InvalidArgument
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import pubsub_v1
 from google.pubsub_v1 import types
@@ -125,9 +125,17 @@ class Subscriber:
             self._tell(ids, self._client.acknowledge)
 
     def lease(self, ack_ids: Sequence[str], seconds: int) -> None:
-        """Messages are ours for so long; 0 gives them back."""
+        """Messages are ours for so long; 0 gives them back. What fails for some is raised when the others are told."""
+        failed: Exception | None = None
         for ids in _pieces(ack_ids):
-            self._tell(ids, self._client.modify_ack_deadline, ack_deadline_seconds=seconds)
+            try:
+                self._tell(ids, self._client.modify_ack_deadline, ack_deadline_seconds=seconds)
+            except (GoogleAPICallError, GoogleAuthError) as error:
+                failed = failed or error
+                if self.tell_s < TELL_S:  # all is to end
+                    break
+        if failed is not None:
+            raise failed
 
     def _tell(self, ids: Sequence[str], call: Callable[..., None], **more: int) -> None:
         """Ids that are refused for good, as their time was over, are left out: those messages come again under others."""

@@ -17,12 +17,14 @@ from sandbox.server import Running
 from transforms.deliver.gate import Gate, Halt
 from transforms.deliver.parking import FIRST_PAUSE, LONGEST_PAUSE, Parking, words
 from transforms.deliver.policy import Policy
+from transforms.deliver.send import Send
 from transforms.deliver.sender import Sender
 from transforms.deliver.sink import packing_of, settings_of
 from transforms.destination import Destination
 from transforms.elements import Item
 from transforms.pack import SourcedItem, pack
 from transforms.vendors import get
+from transforms.vendors.base import Answer, Batch
 
 EACH = pytest.mark.parametrize("slug", VENDORS)
 
@@ -117,7 +119,7 @@ def test_nothing_is_given_up_and_all_goes_out_in_order_when_it_is_back(sandbox: 
 def test_an_item_that_the_vendor_chokes_on_is_not_taken_for_a_vendor_that_is_down(sandbox: Running, slug: str) -> None:
     """It is what the destination is parked for; then another user's is the probe, and it alone is given up."""
     sandbox.fault(vendor=slug, status=503, next=None)
-    to = at(sandbox, slug, shards=4, retry_s=0.3, batch={"items": 1})
+    to = at(sandbox, slug, shards=4, retry_s=0.3, rate=40.0, batch={"items": 1})
     with sending(to, 40) as one:
         one.until_parked()
         sandbox.clear_faults()
@@ -130,6 +132,25 @@ def test_an_item_that_the_vendor_chokes_on_is_not_taken_for_a_vendor_that_is_dow
     found = arrived(sandbox, slug)
     assert sorted(number for _, number in found) == list(range(1, 40))
     check_order(found)
+
+
+def test_a_batch_is_at_fault_when_others_were_taken_each_time_its_own_was_over(sandbox: Running) -> None:
+    """Not when nothing was, and not when the vendor asked for a pause: that goes for others too."""
+    with sending(at(sandbox, "teak", shards=1), 1) as one:
+        one.join()
+        batch = Batch(get("teak").models_under({})["event"].route, "", [], [])
+        refused, paused = Answer(500, b""), Answer(429, b"", 600.0)
+        for answer, taken, expected in (
+            (refused, True, [False, False, True]),
+            (refused, False, [False] * 5),
+            (paused, True, [False] * 5),
+        ):
+            send = Send(batch)
+            found = []
+            for _ in expected:
+                one.gate.last_success += taken
+                found.append(one.sender._at_fault(send, answer))
+            assert found == expected
 
 
 @pytest.mark.parametrize("slug", ["12traits", "teak"])

@@ -176,7 +176,8 @@ def named(name: str, size: int) -> Segment:
     return Segment(1, 0, name, size, 1, 1)
 
 
-def test_segments_are_handed_over_while_more_are_written(tmp_path: Path) -> None:
+def test_segments_are_handed_over_while_more_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "SEGMENT_COST", 1)
     opened = Spool(2)
     got: list[list[str]] = []
 
@@ -194,6 +195,16 @@ def test_segments_are_handed_over_while_more_are_written(tmp_path: Path) -> None
     # As many at a time as fit into memory together; one that is larger comes alone.
     assert got[0] == ["a", "b"]
     assert [name for names in got for name in names] == ["a", "b", "c", "d"]
+
+
+def test_small_segments_are_taken_in_bounds_and_more_only_when_they_must(tmp_path: Path) -> None:
+    opened = Spool(10 * spool.SEGMENT_COST)
+    opened.add("teak", [named(f"{number:02}", 1) for number in range(30)])
+    held = opened.take("teak")
+    assert len(held) == 10
+    assert opened.more("teak", held, 0) == []
+    assert [one.path for one in opened.more("teak", held, 1)] == ["10"]
+    assert len(opened.more("teak", held[:6], 0)) == 4
 
 
 def test_writing_waits_while_too_much_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,21 @@ def test_what_is_not_flushed_is_not_there(tmp_path: Path) -> None:
     assert len(journal.read(str(path)).delivered) == 1
 
 
+def test_any_number_of_journals_takes_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "OPEN_FILES", 3)
+    one = Journal()
+    paths = {number: str(tmp_path / f"{number}.segment") for number in range(20)}
+    one.open(paths, {})
+    for ref in (1, 2):
+        for number in paths:
+            one.delivered([(item(ref), Origin("a", number))])
+        one.flush()
+        assert len(one._files) == 3
+    one.close()
+    for number, path in paths.items():
+        assert keys_of(journal.read(path)) == {Done.key(Origin("a", number), item(ref)) for ref in (1, 2)}
+
+
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     one = Journal()
     one.open({SEGMENT: str(tmp_path / "one.segment")}, {})

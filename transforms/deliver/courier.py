@@ -19,7 +19,8 @@ from transforms.dead_letter import UNDELIVERED, Failed
 from transforms.deliver.gate import Gate, Halt
 from transforms.deliver.parking import words
 from transforms.deliver.policy import Policy, pause_after
-from transforms.deliver.sender import Sender, _Send
+from transforms.deliver.send import Send
+from transforms.deliver.sender import Sender
 from transforms.deliver.sink import packing_of, settings_of
 from transforms.deliver.waiting import Name
 from transforms.destination import Destination
@@ -68,7 +69,7 @@ class _TryOnce(Sender):
         self.put(0, batches)
         self.drain()
 
-    def _retry(self, send: _Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
+    def _retry(self, send: Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
         self._give_back(send.batch.items, reason, answer)
         while (rest := self._next(shard)) is not None:
             self._give_back(rest.batch.items, reason, answer)

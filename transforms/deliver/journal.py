@@ -25,6 +25,9 @@ from transforms.pack import SourcedItem
 _HEAD: Final = struct.Struct("<cIQ")
 """Kind of entry, items (of _FAILED: bytes) that follow, digest of their source."""
 
+OPEN_FILES: Final = 64
+"""Journals that are open at a time: small segments may be in hand by the thousand."""
+
 _DELIVERED, _FAILED = b"d", b"f"
 
 Key = tuple[int, int, int]
@@ -107,12 +110,20 @@ class Journal:
         """
         self._own.update(own_models)
         for number, path in segments.items():
-            file = os.open(journal_of(path), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            self._files[number] = file
             self._paths[number] = journal_of(path)
+            file = self._file(number)
             if size := os.fstat(file).st_size:
                 # What a kill cut off must not stand before what comes now.
                 os.ftruncate(file, sum(len(entry) + _HEAD.size for *_, entry in _entries(os.pread(file, size, 0))))
+
+    def _file(self, number: int) -> int:
+        file = self._files.pop(number, None)
+        if file is None:
+            if len(self._files) >= OPEN_FILES:
+                os.close(self._files.pop(next(iter(self._files))))
+            file = os.open(self._paths[number], os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._files[number] = file  # as the one that was used last
+        return file
 
     def close(self) -> None:
         """Lets go of all segments."""
@@ -157,8 +168,9 @@ class Journal:
         for number, entries in self._held.items():
             data = b"".join(entries)
             with naming(self._paths[number]):
+                file = self._file(number)
                 while data:
-                    data = data[os.write(self._files[number], data) :]
+                    data = data[os.write(file, data) :]
         self._held.clear()
 
 

@@ -79,9 +79,13 @@ class DeliverSegmentsFn(SinkFn):
         self._taken: dict[int, _Taken] = {}
 
         def meanwhile() -> None:
-            # Items of other users may be what the vendor takes again, or never refused.
+            # Items of other users may be what the vendor takes again, or never refused. They are looked for beyond what
+            # memory is for: one user's items, which are all there is then, are few.
             assert self._sender is not None
-            if self._sender.parked and (more := spool.of(self.run).more(self.destination.name, taken)):
+            if not self._sender.parked:
+                return
+            least = 1 if self._sender.shards == 1 < self.destination.shards else 0
+            if more := spool.of(self.run).more(self.destination.name, taken, least):
                 self._queue(self._take_up(more))
                 taken.extend(more)
 

@@ -14,6 +14,7 @@ from transforms.deliver.journal import Journal
 from transforms.deliver.parking import Parking
 from transforms.deliver.policy import Policy, pause_after
 from transforms.deliver.requests import Requests
+from transforms.deliver.send import Send, some
 from transforms.pack import SourcedItem, TooLarge
 from transforms.tally import Tally
 from transforms.vendors.base import (
@@ -31,29 +32,12 @@ from transforms.vendors.base import (
     excerpt,
 )
 
-ROUNDS = 3
-"""Times that a batch may use up its budget with nothing else to be sent, when the vendor took others in between; then it
-is the batch that is at fault."""
+ROUNDS = 2
+"""Times that a batch may use up its budget again with nothing else to be sent, when the vendor took others in between;
+then it is the batch that is at fault."""
 
 GRACE = 4.0
 """Seconds that requests on their way have to be answered when the sending is to stop and items can wait on disk."""
-
-
-class _Send:
-    """A batch on its way: how often and since when it has been tried."""
-
-    __slots__ = ("attempts", "batch", "failed_at", "failing_since", "rounds", "started")
-
-    def __init__(self, batch: Batch, attempts: int = 0, failing_since: float = 0.0, failed_at: float = 0.0) -> None:
-        self.batch = batch
-        self.attempts = attempts
-        self.failing_since = failing_since
-        """Start of the first try that failed; 0 when none did."""
-        self.failed_at = failed_at
-        """When that try was known to have failed."""
-        self.started = 0.0
-        self.rounds = 0
-        """How often the vendor was parked with this on hand, and then took something else."""
 
 
 class Sender:
@@ -88,8 +72,8 @@ class Sender:
         self._gate = gate
         keys = settings.credentials
         self._secrets = [keys[key.name] for key in vendor.credentials if key.secret and key.name in keys]
-        self._queues: dict[int, deque[Iterator[Batch | TooLarge] | _Send]] = {}
-        self._flying: dict[int, _Send] = {}
+        self._queues: dict[int, deque[Iterator[Batch | TooLarge] | Send]] = {}
+        self._flying: dict[int, Send] = {}
         """Shard -> its request that is on its way."""
         self._ready: deque[int] = deque()
         self._later: list[tuple[float, int]] = []
@@ -110,13 +94,19 @@ class Sender:
         if queue is None:
             queue = self._queues[shard] = deque()
             self._gate.enter(1)
-            self._ready.append(shard)
+            # To a vendor that is parked, the next question is asked with what was never refused.
+            (self._ready.appendleft if self.parked else self._ready.append)(shard)
         queue.append(iter(batches))
 
     @property
     def parked(self) -> bool:
         """Whether what is queued waits for a vendor that is down."""
         return self._parking is not None and self._parking.halt is not None and self._gate.halt is None
+
+    @property
+    def shards(self) -> int:
+        """Shards that have something to be sent."""
+        return len(self._queues)
 
     def drain(self, meanwhile: Callable[[], None] | None = None) -> None:
         """Sends until every queued item has its outcome. `meanwhile` is called again and again, and may put more."""
@@ -162,17 +152,17 @@ class Sender:
         elif self._queues and not (self._ready and pause == 0.0):
             time.sleep(pause)
 
-    def _next(self, shard: int) -> _Send | None:
+    def _next(self, shard: int) -> Send | None:
         """The shard's next batch; None when it has no more."""
         queue = self._queues[shard]
         while queue:
             head = queue[0]
-            if isinstance(head, _Send):
+            if isinstance(head, Send):
                 queue.popleft()
                 return head
             for batch in head:
                 if isinstance(batch, Batch):
-                    return _Send(batch)
+                    return Send(batch)
                 self._fail(
                     REJECTED,
                     ((batch.item, batch.origin),),
@@ -209,7 +199,7 @@ class Sender:
 
     # What came back -----------------------------------------------------------------------------
 
-    def _finish(self, shard: int, send: _Send, answer: Answer, network_error: str | None) -> None:
+    def _finish(self, shard: int, send: Send, answer: Answer, network_error: str | None) -> None:
         batch = send.batch
         verdict: Verdict = Retry(network_error) if network_error else self._vendor.read(answer, batch)
         if not isinstance(verdict, Delivered) and answer.body:
@@ -253,9 +243,7 @@ class Sender:
             shown = self._vendor.token.sub(MASK, shown)
         return answer if shown == text else answer._replace(body=shown.encode())
 
-    def _part(
-        self, send: _Send, shard: int, rejected: object, again: Iterable[int], answer: Answer, now: float
-    ) -> bool:
+    def _part(self, send: Send, shard: int, rejected: object, again: Iterable[int], answer: Answer, now: float) -> bool:
         """Accounts for an answer that speaks of single items. Returns whether the shard may go on at once."""
         assert isinstance(rejected, dict)
         batch = send.batch
@@ -269,11 +257,11 @@ class Sender:
             self._gate.succeeded(send.started, len(taken))
         if not left:
             return True
-        rest = _Send(_some(batch, left), send.attempts, send.failing_since or send.started, send.failed_at)
-        rest.rounds = send.rounds
+        rest = Send(some(batch, left), send.attempts, send.failing_since or send.started, send.failed_at)
+        rest.rounds, rest.success_before = send.rounds, send.success_before
         return self._retry(rest, shard, "no answer for some items", answer, now)
 
-    def _retry(self, send: _Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
+    def _retry(self, send: Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
         """Puts a batch back for later, or gives it up. Returns whether the shard may go on at once."""
         send.failing_since = send.failing_since or send.started
         send.failed_at = send.failed_at or now
@@ -291,10 +279,12 @@ class Sender:
             asked = ", and the vendor asks for a longer pause" if answer.retry_after > max(left, 0.0) else ""
             reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`{asked}"
             # Nothing at all was taken that left after this batch had failed: the vendor is down, not the batch at fault.
-            down = self._gate.last_success < send.failed_at and send.rounds < ROUNDS
+            down = self._gate.last_success < send.failed_at
             if down and self._parking is not None:
-                self._park(Halt(reason), send, shard, answer, now)
-                return False
+                if not self._at_fault(send, answer):
+                    self._park(Halt(reason), send, shard, answer, now)
+                    return False
+                down = False
             if down:
                 self._gate.stop(Halt(reason))
             if down and self._journal is not None:
@@ -306,7 +296,15 @@ class Sender:
         heapq.heappush(self._later, (now + pause, shard))
         return False
 
-    def _park(self, halt: Halt, send: _Send, shard: int, answer: Answer, now: float) -> None:
+    def _at_fault(self, send: Send, answer: Answer) -> bool:
+        """Whether it is a batch that is not taken, rather than a vendor that is down, when its time is over."""
+        if answer.retry_after:  # it is asked to wait, and so are others
+            return False
+        before, send.success_before = send.success_before, self._gate.last_success
+        send.rounds += before is not None and send.success_before > before
+        return send.rounds >= ROUNDS
+
+    def _park(self, halt: Halt, send: Send, shard: int, answer: Answer, now: float) -> None:
         """Keeps a batch for a vendor that is down: it is the first of its shard to go out again. Another shard's is the next
         probe: were it always the same, an item that the vendor chokes on would pass for a vendor that is down."""
         assert self._parking is not None
@@ -320,11 +318,10 @@ class Sender:
         assert self._parking is not None
         self._parking.release()
         for queue in self._queues.values():
-            if queue and isinstance(queue[0], _Send):
+            if queue and isinstance(queue[0], Send):
                 queue[0].failing_since = queue[0].failed_at = 0.0
-                queue[0].rounds += 1
 
-    def _split(self, send: _Send, shard: int, reason: str, answer: Answer) -> None:
+    def _split(self, send: Send, shard: int, reason: str, answer: Answer) -> None:
         """Halves a batch of which something was not acceptable; a single item is rejected."""
         batch = send.batch
         count = len(batch.items)
@@ -332,8 +329,8 @@ class Sender:
             self._fail(REJECTED, batch.items, reason, answer)
             return
         queue = self._queues[shard]
-        queue.appendleft(_Send(_some(batch, range(count // 2, count))))
-        queue.appendleft(_Send(_some(batch, range(count // 2))))
+        queue.appendleft(Send(some(batch, range(count // 2, count))))
+        queue.appendleft(Send(some(batch, range(count // 2))))
 
     def _delivered(self, items: Sequence[SourcedItem]) -> None:
         self.tally.delivered += len(items)
@@ -394,8 +391,3 @@ def _takes(verdict: Verdict, batch: Batch) -> bool:
     if isinstance(verdict, Partial):
         return len(set(verdict.again) - set(verdict.rejected)) < len(batch.items)
     return not isinstance(verdict, Retry | Stop)
-
-
-def _some(batch: Batch, indexes: Iterable[int]) -> Batch:
-    chosen = list(indexes)
-    return batch._replace(items=[batch.items[i] for i in chosen], parts=[batch.parts[i] for i in chosen])
