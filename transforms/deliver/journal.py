@@ -117,12 +117,11 @@ class Journal:
                 os.ftruncate(file, sum(len(entry) + _HEAD.size for *_, entry in _entries(os.pread(file, size, 0))))
 
     def _file(self, number: int) -> int:
-        file = self._files.pop(number, None)
+        file = self._files.get(number)
         if file is None:
-            if len(self._files) >= OPEN_FILES:
+            if len(self._files) >= OPEN_FILES:  # that which was opened first
                 os.close(self._files.pop(next(iter(self._files))))
-            file = os.open(self._paths[number], os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        self._files[number] = file  # as the one that was used last
+            file = self._files[number] = os.open(self._paths[number], os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         return file
 
     def close(self) -> None:
