@@ -32,9 +32,9 @@ def rate(emulator: Emulator, topic: str, lines: Sequence[bytes], waiting: int, t
     not measured, so nothing of starting is. RuntimeError when it takes too long."""
     publishing = threading.Thread(target=_publish, args=(emulator, topic, lines, waiting, taken), daemon=True)
     publishing.start()
-    _until(taken, len(lines) // 4)
+    until(lambda: taken() >= len(lines) // 4, _PAUSE_S)
     before, started = taken(), time.perf_counter()
-    _until(taken, len(lines))
+    until(lambda: taken() >= len(lines), _PAUSE_S)
     seconds = time.perf_counter() - started
     publishing.join()
     return (len(lines) - before) / seconds
@@ -47,12 +47,13 @@ def _publish(emulator: Emulator, topic: str, lines: Sequence[bytes], waiting: in
         emulator.publish(topic, lines[at : at + _AT_ONCE])
 
 
-def _until(taken: Taken, count: int) -> None:
+def until(done: Callable[[], bool], pause_s: float = 0.05) -> None:
+    """Waits, and looks so often. RuntimeError when it takes too long."""
     limit = time.monotonic() + _LIMIT_S
-    while taken() < count:
+    while not done():
         if time.monotonic() > limit:
-            raise RuntimeError(f"{taken():,} of {count:,} messages taken in {_LIMIT_S:g} s")
-        time.sleep(_PAUSE_S)
+            raise RuntimeError(f"not done in {_LIMIT_S:g} s")
+        time.sleep(pause_s)
 
 
 def taken_by(sink: Sink) -> Taken:

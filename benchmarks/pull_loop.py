@@ -15,7 +15,7 @@ from collections import deque
 from google.cloud import pubsub_v1
 from google.pubsub_v1 import types
 
-IDS_A_REQUEST = 2_000
+from transforms.subscriber import IDS_A_REQUEST
 
 
 def main(subscription: str, count: int, hold_s: float = 0.0) -> None:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks import backlog, measure
@@ -38,7 +38,6 @@ FED = 4
 """Times the number of events that throughput is measured with."""
 HOLD_S = 0.2
 """Seconds for which the second yardstick holds messages: no longer than the fastest relay of them would."""
-LIMIT_S = 300.0
 
 
 class Streams:
@@ -118,10 +117,10 @@ class Streams:
             topic, subscription = self.emulator.make()
             with self._streaming(relay, subscription):
                 self.emulator.publish(topic, [_stamped(0)])
-                _until(lambda: bool(sandbox.items("teak")))
+                backlog.until(lambda: bool(sandbox.items("teak")))
                 count = RATE * SECONDS
                 self.emulator.publish(topic, (_stamped(number) for number in range(1, count)), rate=RATE)
-                _until(lambda: sandbox.received()["vendors"]["teak"]["accepted"] >= count)
+                backlog.until(lambda: sandbox.received()["vendors"]["teak"]["accepted"] >= count)
             waited = sorted(one["at"] - float(one["item"]["object_instance_id"]) for one in sandbox.items("teak")[1:])
         p50, p99 = waited[len(waited) // 2], waited[int(len(waited) * 0.99)]
         yield Row(
@@ -176,12 +175,12 @@ class Streams:
                 return all(view[name]["accepted"] >= self.count for name in names)
 
             with self._streaming(relay, subscription) as started:
-                _until(lambda: taken(others))
+                backlog.until(lambda: taken(others))
                 seconds = time.perf_counter() - started
                 if down and sandbox.received()["vendors"]["teak"]["accepted"]:
                     raise RuntimeError("Teak took something while it was down")
                 sandbox.clear_faults()
-                _until(lambda: taken(["teak"]))
+                backlog.until(lambda: taken(["teak"]))
             for name in (*others, "teak"):
                 check_arrived(sandbox, name, range(self.count))
         return seconds
@@ -236,14 +235,6 @@ def _environment(emulator: Emulator) -> Iterator[None]:
     finally:
         for name in emulator.environment:
             del os.environ[name]
-
-
-def _until(done: Callable[[], bool]) -> None:
-    limit = time.monotonic() + LIMIT_S
-    while not done():
-        if time.monotonic() > limit:
-            raise RuntimeError(f"not done in {LIMIT_S:g} s")
-        time.sleep(0.05)
 
 
 CASES = ("throughput", "latency", "bad_day", "ledger")

@@ -94,22 +94,29 @@ def _answer(vendor: Vendor, request: Request) -> Reply:
         return vendor.answer(request)
     if encoding != "gzip" or not vendor.gzip:
         return _bad_body(vendor, 400, f"content-encoding {encoding[:20]} is not taken")
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        request.body = unpacker.decompress(request.body, MAX_BODY_BYTES)
-    except zlib.error:
+    unpacked = _unpack(request.body)
+    if unpacked is None:
         return _bad_body(vendor, 400, "body is not valid gzip")
-    if not unpacker.eof or unpacker.unused_data:
+    request.body, whole = unpacked
+    if not whole:
         return _bad_body(vendor, 400, "body is not one whole gzip stream")
     return vendor.answer(request)
 
 
 def _content(body: bytes) -> bytes:
     """A body as it was before it was compressed; as it came when it is not gzip."""
+    unpacked = _unpack(body)
+    return body if unpacked is None else unpacked[0]
+
+
+def _unpack(body: bytes) -> tuple[bytes, bool] | None:
+    """What is in gzip data, and whether that is one whole stream; None for what is no gzip."""
+    unpacker = zlib.decompressobj(wbits=31)
     try:
-        return zlib.decompressobj(wbits=31).decompress(body, MAX_BODY_BYTES)
+        data = unpacker.decompress(body, MAX_BODY_BYTES)
     except zlib.error:
-        return body
+        return None
+    return data, unpacker.eof and not unpacker.unused_data
 
 
 def _bad_body(vendor: Vendor, status: int, reason: str) -> Reply:

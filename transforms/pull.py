@@ -133,14 +133,14 @@ class Puller:
             buffered, self._buffer = self._buffer, []
         for pulled in buffered:
             self._forget(pulled)
-        self._lease((ack_id for pulled in buffered for ack_id in pulled.ack_ids), 0)
+        self._lease(buffered, 0)
 
     def give_back(self) -> None:
         """Gives back all that was taken and is not acknowledged."""
         with self._changed:
             leased = list(self._leased.values())
             self._leased.clear()
-        self._lease((ack_id for pulled in leased for ack_id in pulled.ack_ids), 0)
+        self._lease(leased, 0)
 
     def close(self) -> None:
         """Ends the threads and the connection."""
@@ -227,7 +227,7 @@ class Puller:
 
     def acknowledge(self, pulled: Sequence[Pulled]) -> None:
         """Tells Pub/Sub that these are done with. GoogleAPICallError when it cannot be told; they stay leased then."""
-        self._calls.acknowledge([ack_id for one in pulled for ack_id in one.ack_ids])
+        self._calls.acknowledge(_ack_ids(pulled))
         for one in pulled:
             self._forget(one)
 
@@ -265,15 +265,15 @@ class Puller:
         else:
             self._plenty.clear()
         if self._stopping.is_set():
-            self._lease((ack_id for pulled in parts for ack_id in pulled.ack_ids), 0)
+            self._lease(parts, 0)
         else:
             self._add(parts)
 
     def _renew_on(self) -> None:
         while not self._closing.wait(RENEW_S):
             with self._changed:
-                ids = [ack_id for pulled in self._leased.values() for ack_id in pulled.ack_ids]
-            self._lease(ids, LEASE_S)
+                leased = list(self._leased.values())
+            self._lease(leased, LEASE_S)
 
     def _add(self, parts: Sequence[Pulled]) -> None:
         if not parts:
@@ -293,12 +293,16 @@ class Puller:
         with self._changed:
             self._leased.pop(id(pulled), None)
 
-    def _lease(self, ack_ids: Iterable[str], seconds: int) -> None:
+    def _lease(self, pulled: Iterable[Pulled], seconds: int) -> None:
         try:
-            self._calls.lease(list(ack_ids), seconds)
+            self._calls.lease(_ack_ids(pulled), seconds)
         except (GoogleAPICallError, GoogleAuthError, ValueError) as error:
             if self._closing.is_set():  # ValueError: the channel was closed
                 return
             # They come again, and are known by their ids.
             self.errors += 1
             _log.warning("%s: leases were not renewed: %s", self.subscription, error)
+
+
+def _ack_ids(pulled: Iterable[Pulled]) -> list[str]:
+    return [ack_id for one in pulled for ack_id in one.ack_ids]

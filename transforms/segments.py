@@ -75,16 +75,15 @@ def read_segment(path: str) -> tuple[Head, Iterator[Element]]:
     try:
         file = open(path, "rb")  # noqa: SIM115  # closed by the iterator
     except FileNotFoundError:
-        raise SegmentGone(_words(path, "is gone")) from None
+        raise _damaged(path, "is gone", SegmentGone) from None
     try:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise _damaged(path, "is no segment")
         return _decode(file.read(_LENGTH.unpack(file.read(_LENGTH.size))[0])), _elements(file, path)
-    except (struct.error, msgspec.MsgspecError):
+    except BaseException as error:
         file.close()
-        raise _damaged(path, "is damaged") from None
-    except BaseException:
-        file.close()
+        if isinstance(error, struct.error | msgspec.MsgspecError):
+            raise _damaged(path, "is damaged") from None
         raise
 
 
@@ -102,12 +101,8 @@ def _elements(file: IO[bytes], path: str) -> Iterator[Element]:
             yield Element(start, shard, packed)
 
 
-def _damaged(path: str, what: str) -> StateError:
-    return StateError(_words(path, what))
-
-
-def _words(path: str, what: str) -> str:
-    return (
+def _damaged(path: str, what: str, kind: type[StateError] = StateError) -> StateError:
+    return kind(
         f"{path}: {what}; items wait there for their vendor: put the file back from a copy of the folder, or name another "
         "folder with --state to go on without all that waits in this one"
     )

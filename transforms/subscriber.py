@@ -99,13 +99,13 @@ class Subscriber:
             return []  # nothing came
         now, now_ms = time.monotonic(), int(1000 * time.time())
         parts: list[Pulled] = []
-        part = Pulled([], [], now, now_ms, 0)
+        part: Pulled | None = None
         for one in types.PullResponse.pb(response).received_messages:
             message = one.message
             data = message.data
-            if part.bytes >= PART_BYTES:
-                parts.append(part)
+            if part is None or part.bytes >= PART_BYTES:
                 part = Pulled([], [], now, now_ms, 0)
+                parts.append(part)
             part.bytes += content_size(data)
             published = message.publish_time
             published_ms = published.seconds * 1000 + published.nanos // 1_000_000
@@ -115,8 +115,6 @@ class Subscriber:
                 Message(data, dict(message.attributes), message.message_id, message.ordering_key, published_ms)
             )
             part.ack_ids.append(one.ack_id)
-        if part.messages:
-            parts.append(part)
         return parts
 
     def acknowledge(self, ack_ids: Sequence[str]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gzip
 import socket
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from emulator import Emulator
 from streamed import Streamed, to, told
 from streams import Elsewhere, event, events, until
+from test_metrics import scrape, values
 
 pytestmark = pytest.mark.xdist_group("stream")
 
@@ -31,10 +31,7 @@ def test_messages_are_kept_for_as_long_as_it_takes(tmp_path: Path, sandbox: Else
             assert emulator.pull(relay.subscription, acknowledge=False) == []
             time.sleep(0.5)
         assert told(command)[-1]["unacknowledged"] == 50
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
-            lines = page.read().decode().splitlines()
-        (lag,) = (line.split()[1] for line in lines if line.startswith("playrelay_oldest_unacknowledged_seconds "))
-        assert 14 <= float(lag) < 40
+        assert 14 <= values(scrape(port))["playrelay_oldest_unacknowledged_seconds"] < 40
         assert command.stop() < 10
     assert sandbox.accepted("teak") == 0
     assert len(relay.left()) == 50

@@ -102,11 +102,10 @@ class DeliverSegmentsFn(SinkFn):
         """Opens segments and their journals."""
         groups = self._groups(segments)
         if self._journal is not None:
-            held = {one.number: self._taken[one.number] for one in segments}
             own = {
-                number: {now: index for index, now in enumerate(one.models) if now is not None}
-                for number, one in held.items()
-                if one.models is not None
+                one.number: {now: index for index, now in enumerate(models) if now is not None}
+                for one in segments
+                if (models := self._taken[one.number].models) is not None
             }
             self._journal.open({one.number: one.path for one in segments}, own)
         return groups

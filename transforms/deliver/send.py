@@ -12,12 +12,12 @@ class Send:
 
     __slots__ = ("attempts", "batch", "failed_at", "failing_since", "rounds", "started", "success_before")
 
-    def __init__(self, batch: Batch, attempts: int = 0, failing_since: float = 0.0, failed_at: float = 0.0) -> None:
+    def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self.attempts = attempts
-        self.failing_since = failing_since
+        self.attempts = 0
+        self.failing_since = 0.0
         """Start of the first try that failed; 0 when none did."""
-        self.failed_at = failed_at
+        self.failed_at = 0.0
         """When that try was known to have failed."""
         self.started = 0.0
         self.rounds = 0

@@ -257,9 +257,8 @@ class Sender:
             self._gate.succeeded(send.started, len(taken))
         if not left:
             return True
-        rest = Send(some(batch, left), send.attempts, send.failing_since or send.started, send.failed_at)
-        rest.rounds, rest.success_before = send.rounds, send.success_before
-        return self._retry(rest, shard, "no answer for some items", answer, now)
+        send.batch = some(batch, left)
+        return self._retry(send, shard, "no answer for some items", answer, now)
 
     def _retry(self, send: Send, shard: int, reason: str, answer: Answer, now: float) -> bool:
         """Puts a batch back for later, or gives it up. Returns whether the shard may go on at once."""
