@@ -146,14 +146,12 @@ def stream(
     takes nothing; 4 the sums do not add up.
     """
     from pipelines import run_stream
+    from transforms.subscriber import short_name
 
-    name = run_stream.check_subscription(subscription)
-    if name is None:
-        _fail(f"--subscription: {subscription} is no name such as projects/my-project/subscriptions/my-subscription")
-    loaded = _load(relay)
     with _Explained():
+        name = short_name(subscription)
         code = run_stream.run_stream(
-            loaded,
+            _load(relay),
             subscription,
             state=state or f".playrelay/{name}",
             only=only,

@@ -14,7 +14,7 @@ from google.api_core.exceptions import GoogleAPICallError
 
 from transforms.ledger import Ledger
 from transforms.ledger_reader import StateError, read_ledger
-from transforms.letter_marks import DELIVERED, FAILED_AGAIN, NOWHERE, REPLAYED, WAITS, Key, Marks, State, key_of
+from transforms.letter_marks import DELIVERED, FAILED_AGAIN, GONE, NOWHERE, REPLAYED, WAITS, Key, Marks, State, key_of
 from transforms.letter_shape import Letter
 from transforms.letter_stores import LetterError, is_topic
 from transforms.letters import NEVER, Age, age_of, all_letters, check_letters, letter_of, read_letters
@@ -99,11 +99,17 @@ class _Folder:
         self._marks = Marks(self.folder or place, write=write)
         waiting = self._marks.waiting() if reopen else ()
         self._lost = {state.ledger for state in waiting if not is_there(state)}
+        self._there: set[int] = set()
+        """Ids of all letters, when something is lost."""
+        self._all = False
+        """All letters of the folder were seen."""
 
     def batches(self) -> Iterator[list[Letter]]:
         held: list[Letter] = []
         size = 0
         for letter in read_letters(self._place):
+            if self._lost:
+                self._there.add(number_of(letter.id))
             if self._marks.is_marked(key_of(letter), self._lost):
                 continue
             held.append(letter)
@@ -111,6 +117,7 @@ class _Folder:
             if len(held) >= BATCH_LETTERS or size >= BATCH_BYTES:
                 yield held
                 held, size = [], 0
+        self._all = self._place == self.folder
         if held:
             yield held
 
@@ -122,6 +129,8 @@ class _Folder:
         pass
 
     def settle(self, ledger: Ledger, target: str, all_delivered: bool) -> None:
+        if self._all:
+            self._settle_gone()
         slices = {one.slice for to in ledger.destinations() for one in ledger.waiting(to.name)}
         known = {number: ids for number, _, ids in ledger.messages() if number in slices}
         told = all_delivered or not is_topic(target)
@@ -134,6 +143,13 @@ class _Folder:
         for before, after in ((WAITS, DELIVERED if told else REPLAYED), (REPLAYED, REPLAYED)):
             for sent in self._marks.unsettled(before, ledger.id):
                 self._marks.settle([one for one in sent if number_in_ledger(one) not in waiting], after)
+
+    def _settle_gone(self) -> None:
+        """Letters that are neither here nor in a state folder never come to be sent."""
+        for lost in self._lost:
+            for outcome in (WAITS, REPLAYED):
+                for marked in self._marks.unsettled(outcome, lost):
+                    self._marks.settle([one for one in marked if number_of(one.id) not in self._there], GONE)
 
     def elsewhere(self, ledger: int) -> dict[State, int]:
         return {state: count for state, count in self._marks.waiting().items() if state.ledger != ledger}

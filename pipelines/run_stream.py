@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -338,12 +337,6 @@ class Stream:
         """Whether a destination is expected to take its items soon."""
         parked = parking.of(self.job.id, name)
         return parked is None or parked.halt is None
-
-
-def check_subscription(name: str) -> str | None:
-    """The short name of a subscription; None when this is no subscription's full name."""
-    found = re.fullmatch(r"projects/[^/\s]+/subscriptions/([A-Za-z][A-Za-z0-9._~+%-]{2,254})", name)
-    return found[1] if found else None
 
 
 def run_stream(

@@ -22,3 +22,8 @@ def sandbox(running: Running) -> Running:
     """A sandbox to which nothing has been sent."""
     running.reset()
     return running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that one worker runs one after the other begin first, so that the others do not wait for them in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)

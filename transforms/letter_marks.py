@@ -26,8 +26,8 @@ OBJECTS: Final = ".replayed"
 """Ending of the objects in a folder in cloud storage."""
 VERSION: Final = 2
 
-DELIVERED, FAILED_AGAIN, FILTERED = "delivered", "failed again", "filtered"
-"""What became of a letter."""
+DELIVERED, FAILED_AGAIN, FILTERED, GONE = "delivered", "failed again", "filtered", "gone"
+"""What became of a letter. GONE: it waited in a state folder that is lost, and is in no file any more."""
 WAITS, REPLAYED = "waits", "replayed"
 """What is not known yet: it was mapped and waits to be sent; it was replayed, in whatever way that ended."""
 

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from apache_beam.io.filesystems import FileSystems
 
+from transforms.disk import sync_folder
 from transforms.sources.lines import BLOCK, count_newlines
 
 FILE_LETTERS: Final = 50_000
@@ -144,7 +145,7 @@ class Folder:
                 data = b"\n" + data  # a process was killed inside a line
             self._write(path, file, data, size)
             if not size:
-                _sync_folder(self.path)
+                sync_folder(self.path)
             self._letters(path, file, size + len(data))
             return True
         finally:
@@ -321,12 +322,3 @@ def _pieces(lines: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
         held += len(line)
     if begin < len(lines):
         yield lines[begin:]
-
-
-def _sync_folder(folder: str) -> None:
-    """Puts the name of a new file on disk."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,11 +42,22 @@ STOPPED_TELL_S: Final = 1.0
 EMULATOR: Final = "PUBSUB_EMULATOR_HOST"
 """Environment variable with the address of Google's emulator; their clients heed it."""
 
+_NAME: Final = re.compile(r"projects/[^/\s]+/subscriptions/([A-Za-z][A-Za-z0-9._~+%-]{2,254})")
+"""Names of subscriptions (Pub/Sub, "Guidelines to name a topic, subscription, schema, or snapshot")."""
+
 _log = logging.getLogger(__name__)
 
 
 class SubscriptionError(Exception):
     """A subscription that cannot be pulled from; the text names it and says what to do."""
+
+
+def short_name(subscription: str) -> str:
+    """What a subscription is called in its project. SubscriptionError for a name that is no subscription's."""
+    found = _NAME.fullmatch(subscription)
+    if found is None:
+        raise SubscriptionError(f"{subscription}: expected projects/PROJECT/subscriptions/NAME")
+    return found[1]
 
 
 @dataclass

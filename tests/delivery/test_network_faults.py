@@ -69,7 +69,7 @@ def test_a_server_that_nobody_vouches_for_gets_nothing(tmp_path: Path, monkeypat
     with listening(certificates.write(tmp_path / "server.pem")) as port:
         url = f"https://127.0.0.1:{port}"
         for _, sent in at_every_vendor(
-            lambda slug: send(destination(slug, f"{url}/{slug}", retry_s=0.4), some_items(slug, 20))
+            lambda slug: send(destination(slug, f"{url}/{slug}", retry_s=1.5), some_items(slug, 20))
         ):
             gave_up(sent, "the server's TLS certificate is not trusted")
         assert Counting.asked == 0
@@ -79,7 +79,7 @@ def test_a_server_that_speaks_no_tls(tmp_path: Path) -> None:
     with listening(None) as port:
         url = f"https://127.0.0.1:{port}"
         for _, sent in at_every_vendor(
-            lambda slug: send(destination(slug, f"{url}/{slug}", retry_s=0.4), some_items(slug, 20))
+            lambda slug: send(destination(slug, f"{url}/{slug}", retry_s=1.5), some_items(slug, 20))
         ):
             gave_up(sent, "TLS handshake failed")
         assert Counting.asked == 0

@@ -65,6 +65,33 @@ def test_a_state_folder_that_is_lost(tmp_path: Path, replays: Replays, state: st
     assert sorted(replays.numbers("teak")) == list(range(10))
 
 
+def test_letters_that_are_gone_with_their_state_folder(tmp_path: Path, replays: Replays) -> None:
+    """Nothing waits for them for ever; those of a file or a destination that are left out still wait."""
+    take_up(replays, "--state", tmp_path / "s1")
+    shutil.rmtree(tmp_path / "s1")
+    (file,) = replays.dead.glob("*.jsonl")
+    kept = file.read_text().splitlines(keepends=True)[:4]
+    file.write_text("".join(kept))
+    replays.replay("--reopen", "--reason", "no such reason", code=3)
+    assert replays.became == {"open": 0, "gone": 6, "waits": 4} and replays.numbers("teak") == []
+    assert replays.replay("--reopen")["teak"]["delivered"] == 4
+    assert replays.became == {"open": 0, "delivered": 4, "gone": 6}
+    replays.replay()
+    assert len(replays.numbers("teak")) == 4
+
+
+def test_letters_of_another_file_are_not_taken_to_be_gone(tmp_path: Path, replays: Replays) -> None:
+    take_up(replays, "--state", tmp_path / "s1")
+    shutil.rmtree(tmp_path / "s1")
+    (file,) = replays.dead.glob("*.jsonl")
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:4]))
+    other = file.with_name("other.jsonl")
+    other.write_text("".join(lines[4:]))
+    assert replays.replay("--reopen", place=other, code=3)["teak"]["delivered"] == 6
+    assert replays.became == {"open": 0, "delivered": 6, "waits": 4}
+
+
 def test_the_state_of_a_folder_in_cloud_storage_is_where_the_command_ran(
     tmp_path: Path, replays: Replays, monkeypatch: pytest.MonkeyPatch
 ) -> None:

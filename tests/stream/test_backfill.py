@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from streams import VENDORS, Elsewhere, Relay, check_arrived, events, until
 
-pytestmark = pytest.mark.xdist_group("stream")
+pytestmark = pytest.mark.xdist_group("streams")
 
 SHARDS = 4
 TO = {

@@ -12,7 +12,7 @@ from streamed import PROBES, SHARDS, Streamed, to, told
 from streams import VENDORS, Elsewhere, check_arrived, event, events, until
 from surroundings import Pipe
 
-pytestmark = pytest.mark.xdist_group("stream")
+pytestmark = pytest.mark.xdist_group("streams")
 
 
 def test_a_vendor_that_is_back_when_the_stream_is_started_again(

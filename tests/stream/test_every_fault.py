@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from emulator import Emulator
 from streamed import Streamed, to, told
-from streams import MEASURED, VENDORS, Command, Elsewhere, check_arrived, events, until
+from streams import MEASURED, VENDORS, Command, Elsewhere, check_arrived, event, events, relay_file, until
 
 HTML = {"body": "<!doctype html><title>Sign in</title>", "content_type": "text/html"}
 
@@ -51,12 +52,20 @@ ALTERED = {
 }
 """So that a vendor that is back is soon asked."""
 
-pytestmark = pytest.mark.xdist_group("stream")
+NOBODY = {
+    "http://127.0.0.1:9": "network: connection refused",
+    # Longer than a label may be, so that no resolver has to be asked.
+    f"https://{'x' * 64}.example": "network: the host's name is not known",
+    "https://SANDBOX": "network: TLS handshake failed",
+}
+"""Addresses at which no vendor is, and why."""
+
+pytestmark = pytest.mark.xdist_group("streams")
 
 
 def all_is_over(relay: Streamed, command: Command, count: int) -> None:
     """Everything that came has its outcome, and no vendor is parked."""
-    until(lambda: told(command)[-1]["records"] == count and not told(command)[-1]["unacknowledged"], 40)
+    until(lambda: any(one["records"] == count and not one["unacknowledged"] for one in told(command)[-1:]), 40)
     until(lambda: not any(relay.waiting(slug) or relay.parked(slug) for slug in VENDORS))
 
 
@@ -102,3 +111,61 @@ def test_requests_that_go_wrong_for_longer_than_the_budget(
             all_is_over(relay, command, 20 * (turn + 1))
         command.stop()
     relay.check(20 * len(LASTING))
+
+
+def test_nobody_is_reached_until_the_relay_file_is_mended(
+    tmp_path: Path, sandbox: Elsewhere, emulator: Emulator
+) -> None:
+    reasons = {f"{slug}-{number}": reason for number, reason in enumerate(NOBODY.values()) for slug in VENDORS}
+    ways = {
+        f"{slug}-{number}": {"vendor": slug, "url": url.replace("SANDBOX", sandbox.url.removeprefix("http://")), **one}
+        for number, url in enumerate(NOBODY)
+        for slug, one in to().items()
+    }
+    relay = Streamed(tmp_path, sandbox, emulator, ways)
+    relay.publish(events(20))
+    with relay.start(altered=ALTERED) as command:
+        until(lambda: all(reason in (relay.parked(name) or "") for name, reason in reasons.items()), 40)
+        until(lambda: all(relay.waiting(name) == 20 for name in ways) and not told(command)[-1]["unacknowledged"])
+        command.stop()
+    assert relay.left() == []
+    relay.file = relay_file(
+        tmp_path, sandbox, {name: {**one, "url": f"{sandbox.url}/{one['vendor']}"} for name, one in ways.items()}
+    )
+    with relay.start(altered=ALTERED) as command:
+        relay.wait(command, VENDORS, 20 * len(NOBODY))
+        command.stop()
+    for slug in VENDORS:
+        assert sorted(sandbox.numbers(slug)) == sorted([*range(20)] * len(NOBODY))
+
+
+def test_one_bad_item_in_a_thousand_and_one_too_large(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:
+    def relayed(name: str, messages: list[bytes]) -> tuple[Streamed, dict[str, int]]:
+        """A stream of one slice, as messages that wait before it begins are taken together; each vendor's requests."""
+        folder = tmp_path / name
+        folder.mkdir()
+        before = sandbox.received()["vendors"]
+        relay = Streamed(folder, sandbox, emulator, {slug: {"shards": 1, "rate": "unlimited"} for slug in VENDORS})
+        relay.publish(messages)
+        with relay.start(altered=ALTERED) as command:
+            all_is_over(relay, command, len(messages))
+            command.stop()
+        relay.check_report(len(messages))
+        now = sandbox.received()["vendors"]
+        return relay, {slug: now[slug]["requests"] - before[slug]["requests"] for slug in VENDORS}
+
+    _, healthy = relayed("healthy", events(1000, users=1))
+    for slug in VENDORS:
+        sandbox.fault(vendor=slug, status=400, containing="choking", next=None)
+    messages = events(1000, 1000, users=1)
+    messages[617] = event(1617, user_id="choking")
+    messages.append(event(2000, user_id="x" * 4_100_000))
+    relay, requests = relayed("bad", messages)
+    for slug in VENDORS:
+        assert requests[slug] - healthy[slug] <= 2 * math.log2(1000) + 2, slug
+        letters = [letter for letter in relay.dead if letter["destination"] == slug]
+        refused = [int(MEASURED[slug](letter["payload"])) for letter in letters if letter["status"] == 400]
+        # Parcelvoy takes no id as long as that, whatever a request may be.
+        (large,) = [letter["reason"] for letter in letters if letter["status"] is None]
+        assert refused == [1617] and large.startswith(("too large: ", "external_id: longer than"))
+        check_arrived(sandbox, slug, set(range(2000)) - {1617})

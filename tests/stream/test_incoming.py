@@ -24,7 +24,7 @@ from test_metrics import scrape, values
 
 from transforms.ledger_reader import read_ledger
 
-pytestmark = pytest.mark.xdist_group("stream")
+pytestmark = pytest.mark.xdist_group("streams")
 
 
 def test_ordering_keys(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:

@@ -13,7 +13,7 @@ from streamed import Streamed, to, told
 from streams import Elsewhere, event, events, until
 from test_metrics import scrape, values
 
-pytestmark = pytest.mark.xdist_group("stream")
+pytestmark = pytest.mark.xdist_group("streams")
 
 
 def test_messages_are_kept_for_as_long_as_it_takes(tmp_path: Path, sandbox: Elsewhere, emulator: Emulator) -> None:

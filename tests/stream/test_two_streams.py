@@ -13,7 +13,7 @@ from emulator import Emulator, message
 from streamed import Streamed, to, told
 from streams import Command, Elsewhere, check_arrived, event, events, until
 
-pytestmark = pytest.mark.xdist_group("stream")
+pytestmark = pytest.mark.xdist_group("streams")
 
 NAMES = ("one", "two")
 

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from transforms.disk import naming
+from transforms.disk import naming, sync_folder
 from transforms.elements import Chunk
 from transforms.sources.files import Corrupt, Stream
 from transforms.sources.lines import BLOCK
@@ -225,17 +225,8 @@ def write_messages(path: str, name: str, messages: Iterable[Message]) -> int:
         if os.path.exists(partial):
             os.unlink(partial)
         raise
-    _sync_folder(os.path.dirname(os.path.abspath(path)))
+    sync_folder(os.path.dirname(os.path.abspath(path)))
     return size
-
-
-def _sync_folder(folder: str) -> None:
-    """Puts a folder's entries on disk, so that a file renamed in it is there after a power cut too."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def subscription_of(path: str) -> str:

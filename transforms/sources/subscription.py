@@ -17,7 +17,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from transforms.elements import Chunk
 from transforms.sources.lines import BLOCK
 from transforms.sources.messages import MESSAGES, Message, blocks, pack_messages
-from transforms.subscriber import SubscriptionError
+from transforms.subscriber import short_name
 
 
 class GatherFn(beam.DoFn):
@@ -72,14 +72,6 @@ class GatherFn(beam.DoFn):
         self._held, self._bytes = [], 0
 
 
-def check_subscription(name: str) -> None:
-    """Raises SubscriptionError for a name that is no subscription's."""
-    try:
-        ReadFromPubSub(subscription=name)
-    except ValueError as error:
-        raise SubscriptionError(f"{name}: {error} Expected projects/PROJECT/subscriptions/NAME") from error
-
-
 class ReadSubscription(beam.PTransform):
     """Reads a Pub/Sub subscription without end.
 
@@ -94,7 +86,7 @@ class ReadSubscription(beam.PTransform):
     def __init__(self, subscription: str) -> None:
         super().__init__()
         self.subscription = subscription
-        check_subscription(subscription)
+        short_name(subscription)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Chunk]:
         """Wires the steps."""

@@ -15,8 +15,7 @@ from apache_beam.utils.timestamp import Timestamp
 
 from transforms.elements import Chunk
 from transforms.sources.messages import MESSAGES, pack_messages
-from transforms.sources.subscription import check_subscription
-from transforms.subscriber import Pulled, Subscriber
+from transforms.subscriber import Pulled, Subscriber, short_name
 
 PULL_S: Final = 1.0
 """Seconds that a pull waits for messages."""
@@ -125,7 +124,7 @@ class ReadUnbounded(beam.PTransform):
 
     def __init__(self, subscription: str) -> None:
         super().__init__()
-        check_subscription(subscription)
+        short_name(subscription)
         self.source = SubscriptionSource(subscription)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Chunk]:
