@@ -192,7 +192,7 @@ def test_a_batch_that_is_taken_but_told(
 @pytest.mark.parametrize(
     ("made", "status", "message"),
     [
-        (token(age=47.9 * 3600), 200, ""),
+        (token(age=47 * 3600), 200, ""),
         (token(age=-200), 200, ""),
         (token(age=48 * 3600 + 60), 403, "Invalid API Key"),
         (token(age=-3600), 403, "Invalid API Key"),
