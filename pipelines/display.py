@@ -15,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.printable import one_line
+from pipelines.printable import one_line, printable
 from transforms.sources.files import SUFFIXES, match
 from transforms.vendors import get
 
@@ -54,7 +54,7 @@ def console_of(file: TextIO) -> Console:
 
 def line(text: str, file: TextIO | None = None) -> None:
     """One line, which the terminal may fold but nothing cuts: paths in it can be copied."""
-    console_of(file or sys.stdout).print(Text(text), soft_wrap=True)
+    console_of(file or sys.stdout).print(Text(printable(text)), soft_wrap=True)
 
 
 def show_notes(notes: Sequence[str]) -> None:

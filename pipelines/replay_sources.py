@@ -100,16 +100,17 @@ class _Folder:
         waiting = self._marks.waiting() if reopen else ()
         self._lost = {state.ledger for state in waiting if not is_there(state)}
         self._there: set[int] = set()
-        """Ids of all letters, when something is lost."""
+        """All letters that were seen, when something is lost."""
         self._all = False
         """All letters of the folder were seen."""
+        self._skipped = False
 
     def batches(self) -> Iterator[list[Letter]]:
         held: list[Letter] = []
         size = 0
-        for letter in read_letters(self._place):
+        for letter in read_letters(self._place, self._skip):
             if self._lost:
-                self._there.add(number_of(letter.id))
+                self._there.add(number_in_ledger(key_of(letter)))
             if self._marks.is_marked(key_of(letter), self._lost):
                 continue
             held.append(letter)
@@ -117,7 +118,7 @@ class _Folder:
             if len(held) >= BATCH_LETTERS or size >= BATCH_BYTES:
                 yield held
                 held, size = [], 0
-        self._all = self._place == self.folder
+        self._all = self._place == self.folder and not self._skipped
         if held:
             yield held
 
@@ -144,12 +145,16 @@ class _Folder:
             for sent in self._marks.unsettled(before, ledger.id):
                 self._marks.settle([one for one in sent if number_in_ledger(one) not in waiting], after)
 
+    def _skip(self, what: str) -> None:
+        self._skipped = True
+        _log.warning(what)
+
     def _settle_gone(self) -> None:
         """Letters that are neither here nor in a state folder never come to be sent."""
         for lost in self._lost:
             for outcome in (WAITS, REPLAYED):
                 for marked in self._marks.unsettled(outcome, lost):
-                    self._marks.settle([one for one in marked if number_of(one.id) not in self._there], GONE)
+                    self._marks.settle([one for one in marked if number_in_ledger(one) not in self._there], GONE)
 
     def elsewhere(self, ledger: int) -> dict[State, int]:
         return {state: count for state, count in self._marks.waiting().items() if state.ledger != ledger}

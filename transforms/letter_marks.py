@@ -26,10 +26,12 @@ OBJECTS: Final = ".replayed"
 """Ending of the objects in a folder in cloud storage."""
 VERSION: Final = 2
 
-DELIVERED, FAILED_AGAIN, FILTERED, GONE = "delivered", "failed again", "filtered", "gone"
-"""What became of a letter. GONE: it waited in a state folder that is lost, and is in no file any more."""
+DELIVERED, FAILED_AGAIN, FILTERED = "delivered", "failed again", "filtered"
+"""What became of a letter."""
 WAITS, REPLAYED = "waits", "replayed"
 """What is not known yet: it was mapped and waits to be sent; it was replayed, in whatever way that ended."""
+GONE: Final = "gone"
+"""It waited in a state folder that is lost, and was in no file then. Should it turn up, it is open."""
 
 _SEEN: Final = 10_000
 """Marks that are looked at in one go."""
@@ -50,7 +52,7 @@ CREATE TABLE replayed (
 _MARK: Final = """
 INSERT INTO replayed VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id, failures, first) DO UPDATE
 SET outcome = excluded.outcome, at = excluded.at, ledger = excluded.ledger, folder = excluded.folder
-WHERE replayed.outcome IN (?, ?)
+WHERE replayed.outcome IN (?, ?, ?)
 """
 
 
@@ -148,7 +150,7 @@ class Marks:
         another letter. lost: ledgers that are no more, so that what waited there is not marked."""
         with self._lock, self._explained():
             rows = self._base.execute(
-                "SELECT failures, first, ledger FROM replayed WHERE id = ?", letter[:1]
+                "SELECT failures, first, ledger FROM replayed WHERE id = ? AND outcome != ?", (letter.id, GONE)
             ).fetchall()
         return any(
             (ledger and first != letter.first) or (failures == letter.failures and first >= letter.first)
@@ -175,7 +177,7 @@ class Marks:
 
     def _insert(self, marks: Iterable[Mark]) -> None:
         with self._lock, self._explained(), self._base:
-            self._base.executemany(_MARK, ((*mark, WAITS, REPLAYED) for mark in marks))
+            self._base.executemany(_MARK, ((*mark, WAITS, REPLAYED, GONE) for mark in marks))
 
     def _prepare(self) -> None:
         (version,) = self._base.execute("PRAGMA user_version").fetchone()

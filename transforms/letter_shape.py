@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -25,6 +25,10 @@ class Base64(msgspec.Struct, forbid_unknown_fields=True):
 
 Text = str | Base64
 
+Ms = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+"""Of a time since 1970 UTC. Like other numbers in letters it may be anybody's, and has to be one that can be worked with."""
+Failures = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
 
 class Encoded(msgspec.Struct):
     """A record of an Avro container, as Avro's binary encoding has it."""
@@ -40,7 +44,7 @@ class OfMessage(msgspec.Struct):
 
     id: str
     ordering_key: str = ""
-    published: int | None = None
+    published: Ms | None = None
     """In ms since 1970 UTC."""
     attributes: dict[str, str] = {}
 
@@ -82,7 +86,7 @@ class Earlier(msgspec.Struct):
     id: str
     destination: str
     model: str | None
-    failures: int
+    failures: Failures
     first: First
     source: Source
 
@@ -104,7 +108,7 @@ class Letter(msgspec.Struct):
     """HTTP status of the vendor's answer."""
     answer: str | None
     user: str | None
-    time: int | None
+    time: Ms | None
     """Of the event, in ms since 1970 UTC."""
     payload: msgspec.Raw
     """What was, or would have been, sent, as JSON; null when the record was not mapped."""
@@ -115,7 +119,7 @@ class Letter(msgspec.Struct):
     """The mapping's version."""
     at: str
     """When it failed, ISO 8601."""
-    failures: int
+    failures: Failures
     """How often the same has failed."""
     first: First
     cut: dict[str, int] | UnsetType = UNSET

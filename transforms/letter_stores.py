@@ -17,6 +17,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms.disk import sync_folder
 from transforms.sources.lines import BLOCK, count_newlines
+from transforms.sources.messages import MAX_CONTENT
 
 FILE_LETTERS: Final = 50_000
 """Dead letters a file at the most."""
@@ -284,8 +285,9 @@ def _publisher() -> Any:
 def fitted(text: bytes) -> tuple[bytes, dict[str, str]]:
     """A letter as Pub/Sub takes it, and the attributes that say how it was made to fit.
 
-    One above MAX_MESSAGE is compressed. Where that is not enough, the payload and then the original are left out; the
-    letter's `cut` says of each how many bytes of JSON it had.
+    One above MAX_MESSAGE is compressed. Where that is not enough, or it could not be read as it is too large when it is
+    decompressed, the payload and then the original are left out; the letter's `cut` says of each how many bytes of JSON it
+    had.
     """
     text = text.rstrip(b"\n")
     if len(text) <= MAX_MESSAGE:
@@ -294,14 +296,15 @@ def fitted(text: bytes) -> tuple[bytes, dict[str, str]]:
     cut: dict[str, int] = {}
     letter = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     for field in ("payload", "original", "source", "user"):
-        if len(data) <= MAX_MESSAGE:
+        if len(data) <= MAX_MESSAGE and len(text) <= MAX_CONTENT:
             break
         if bytes(letter.get(field, b"null")) == b"null":
             continue
         cut[field] = len(letter[field])
         letter[field] = msgspec.Raw(b"null" if field != "source" else _short_source(letter[field]))
         letter["cut"] = msgspec.Raw(_encode(cut))
-        data = gzip.compress(_encode(letter), 6, mtime=0)
+        text = _encode(letter)
+        data = gzip.compress(text, 6, mtime=0)
     return data, {ENCODING: "gzip"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -65,29 +66,57 @@ def test_a_state_folder_that_is_lost(tmp_path: Path, replays: Replays, state: st
     assert sorted(replays.numbers("teak")) == list(range(10))
 
 
-def test_letters_that_are_gone_with_their_state_folder(tmp_path: Path, replays: Replays) -> None:
-    """Nothing waits for them for ever; those of a file or a destination that are left out still wait."""
-    take_up(replays, "--state", tmp_path / "s1")
-    shutil.rmtree(tmp_path / "s1")
+def lose(replays: Replays, state: Path) -> tuple[list[str], Path]:
+    """The state folder is lost, and so are the last six letters: their lines, and a file for them."""
+    take_up(replays, "--state", state)
+    shutil.rmtree(state)
     (file,) = replays.dead.glob("*.jsonl")
-    kept = file.read_text().splitlines(keepends=True)[:4]
-    file.write_text("".join(kept))
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:4]))
+    return lines[4:], file.with_name("other.jsonl")
+
+
+def test_letters_that_are_gone_with_their_state_folder(tmp_path: Path, replays: Replays) -> None:
+    """Nothing waits for them for ever, unless they turn up; those that were not chosen still wait."""
+    lines, other = lose(replays, tmp_path / "s1")
     replays.replay("--reopen", "--reason", "no such reason", code=3)
     assert replays.became == {"open": 0, "gone": 6, "waits": 4} and replays.numbers("teak") == []
     assert replays.replay("--reopen")["teak"]["delivered"] == 4
     assert replays.became == {"open": 0, "delivered": 4, "gone": 6}
     replays.replay()
     assert len(replays.numbers("teak")) == 4
+    other.write_text("".join(lines))
+    assert replays.became == {"open": 6, "delivered": 4, "gone": 6}
+    assert replays.replay()["teak"]["delivered"] == 6
+    assert replays.became == {"open": 0, "delivered": 10}
+
+
+def test_letters_in_a_file_that_cannot_be_read_are_not_taken_to_be_gone(tmp_path: Path, replays: Replays) -> None:
+    lines, other = lose(replays, tmp_path / "s1")
+    whole = gzip.compress("".join(lines).encode())
+    archive = other.with_suffix(".jsonl.gz")
+    archive.write_bytes(whole[: len(whole) // 2])
+    delivered = replays.replay("--reopen", code=3)["teak"]["delivered"]
+    assert 4 <= delivered < 10
+    assert replays.became == {"open": 0, "delivered": delivered, "waits": 10 - delivered}
+    archive.write_bytes(whole)
+    assert replays.replay("--reopen")["teak"]["delivered"] == 10 - delivered
+    assert replays.became == {"open": 0, "delivered": 10}
+
+
+def test_letters_whose_records_were_relayed_anew_do_not_wait_for_ever(tmp_path: Path, replays: Replays) -> None:
+    take_up(replays, "--state", tmp_path / "s1")
+    shutil.rmtree(tmp_path / "s1")
+    replays.down(tmp_path / "in.jsonl")
+    assert replays.replay("--reopen")["teak"]["delivered"] == 10
+    assert replays.became == {"open": 0, "delivered": 10, "gone": 10}
+    replays.replay()
+    assert sorted(replays.numbers("teak")) == list(range(10))
 
 
 def test_letters_of_another_file_are_not_taken_to_be_gone(tmp_path: Path, replays: Replays) -> None:
-    take_up(replays, "--state", tmp_path / "s1")
-    shutil.rmtree(tmp_path / "s1")
-    (file,) = replays.dead.glob("*.jsonl")
-    lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join(lines[:4]))
-    other = file.with_name("other.jsonl")
-    other.write_text("".join(lines[4:]))
+    lines, other = lose(replays, tmp_path / "s1")
+    other.write_text("".join(lines))
     assert replays.replay("--reopen", place=other, code=3)["teak"]["delivered"] == 6
     assert replays.became == {"open": 0, "delivered": 6, "waits": 4}
 

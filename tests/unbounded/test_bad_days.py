@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import Counter
@@ -64,6 +65,34 @@ def test_down_for_a_while(sandbox: Running, slug: str, fault: dict[str, Any]) ->
     assert outcome.failed == []
     assert 1 <= waited[0] <= 12, "one shard at a time tries, with pauses"
     check(sandbox, slug, range(90))
+
+
+@pytest.mark.parametrize("slug", VENDORS)
+def test_a_secret_that_is_there_only_later(sandbox: Running, slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may start while it cannot be had: that is a bad day of one vendor, not the end of the job."""
+    to = at(sandbox, slug, shards=2, batch=AGE)
+    secrets = {f"PLAYRELAY_TEST_LATER_{number}": value for number, value in enumerate(to.credentials.values())}
+    later = {name: f"env:{env}" for name, env in zip(to.credentials, secrets, strict=True)}
+    to = dataclasses.replace(to, credentials=later)
+
+    def there() -> None:
+        assert traffic(sandbox, slug)["requests"] == 0
+        for name, value in secrets.items():
+            monkeypatch.setenv(name, value)
+
+    stream = Stream(to).comes(*some_items(slug, 20)).passes(5, 3).does(there).passes(2, MANY)
+    outcome = stream.run()
+    assert (outcome.tally.delivered, outcome.failed) == (20, [])
+    check(sandbox, slug, range(20))
+
+
+def test_a_secret_that_is_never_there(sandbox: Running) -> None:
+    to = at(sandbox, "teak", shards=2, batch=AGE)
+    to = dataclasses.replace(to, credentials={**to.credentials, "secret_key": "env:PLAYRELAY_TEST_NOT_SET"})
+    outcome = Stream(to).comes(*some_items("teak", 20)).passes(5, 20).run(Patience(hold_ms=20_000))
+    assert outcome.tally.undelivered == len(outcome.failed) == 20
+    assert "PLAYRELAY_TEST_NOT_SET" in outcome.failed[0].reason
+    assert outcome.failed[0].reason.endswith("not taken within 20 s")
 
 
 @pytest.mark.parametrize("slug", VENDORS)

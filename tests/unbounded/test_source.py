@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from emulator import Emulator, message
+from streams import until
+from surroundings import Pipe
 
 from transforms.sources.messages import MESSAGES, unpack_messages
 from transforms.sources.subscription import ReadSubscription
@@ -66,6 +70,30 @@ def test_event_time_goes_on_by_when_messages_were_published(emulator: Emulator) 
     assert not reader.advance()
     assert reader.get_watermark() >= published
     reader.close()
+
+
+def test_a_connection_that_is_lost_ends_nothing(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic, subscription = emulator.make()
+    with Pipe(emulator.port) as pipe:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{pipe.port}")
+        reader = SubscriptionSource(subscription).create_reader(None, None)
+        assert not reader.start()
+
+        def failed() -> bool:
+            cut = threading.Timer(0.05, pipe.cut)
+            cut.start()
+            before = reader.get_watermark()
+            assert not reader.advance()
+            cut.join()
+            # While nothing can be read, something may wait.
+            return "pulling failed, tried again" in caplog.text and reader.get_watermark() == before
+
+        until(failed)
+        emulator.publish(topic, [b"{}"] * 3)
+        until(reader.advance)
+        reader.close()
 
 
 @pytest.mark.parametrize("read", [ReadSubscription, ReadUnbounded])

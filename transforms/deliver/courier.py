@@ -24,7 +24,7 @@ from transforms.deliver.sender import Sender
 from transforms.deliver.sink import packing_of, settings_of
 from transforms.deliver.waiting import Name
 from transforms.destination import Destination
-from transforms.pack import Packing, SourcedItem, TooLarge
+from transforms.pack import SourcedItem, TooLarge
 from transforms.tally import Tally
 from transforms.vendors import get
 from transforms.vendors.base import Answer, Batch, Settings, excerpt
@@ -155,7 +155,10 @@ class Courier:
         self.destination = destination
         self.models = models
         self.gate = Gate(destination.rate, destination.shards)
-        self.packing: Packing
+        self._settings: Settings | None = None
+        """None until the references could be resolved."""
+        self.packing = packing_of(destination, Settings(destination.name, "", {}, destination.options), models)
+        """Until the references are resolved it serves for what needs no credentials."""
         self._senders: list[_TryOnce] = []
         self._flights: dict[int, Flight] = {}
         self._under_way = 0
@@ -166,7 +169,8 @@ class Courier:
         """Shard -> when it began to be refused, in seconds of time.monotonic()."""
         self._until = 0.0
         self._lock = threading.Lock()
-        self._resolve()
+        with self._lock:
+            self._wait(time.monotonic())
 
     def _resolve(self) -> None:
         settings = settings_of(self.destination)
@@ -187,6 +191,13 @@ class Courier:
     def _wait(self, now: float) -> float:
         if now < self._until:
             return self._until - now
+        if self._settings is None:
+            # A secret that cannot be had is this destination's bad day, and no other's.
+            try:
+                self._resolve()
+            except CredentialError as error:
+                self._put_off(Trouble(str(error)))
+                return self._until - time.monotonic()
         if self._under_way >= (1 if self._failures else MAX_UNDER_WAY):
             return POLL
         return 0.0
@@ -214,6 +225,7 @@ class Courier:
 
     def _new_sender(self) -> _TryOnce:
         to = self.destination
+        assert self._settings is not None  # or it would have to wait
         policy = Policy(0.0, to.connect_timeout_s, to.timeout_s, to.gzip, connections=1)
         sender = _TryOnce(get(to.vendor), self._settings, self.models, policy, self.gate)
         sender.settings = self._settings
@@ -261,15 +273,19 @@ class Courier:
             self._failing.pop(shard, None)
             self._failures, self._until = 0, 0.0
         elif self.gate.last_success < self._failing.setdefault(shard, started):
-            self._failures += 1
-            self._trouble = trouble
-            self._until = time.monotonic() + pause_after(self._failures)
-            if self._failures == 1:
-                why = words(name, Halt(trouble.reason, trouble.key))
-                _log.warning("%s does not take items, which wait: %s", name, why)
+            self._put_off(trouble)
         if trouble is not None and trouble.retry_after:
             self._until = max(self._until, time.monotonic() + trouble.retry_after)
             self.gate.pause(self._until)
+
+    def _put_off(self, trouble: Trouble) -> None:
+        """Nothing is tried for a while, longer each time."""
+        self._failures += 1
+        self._trouble = trouble
+        self._until = time.monotonic() + pause_after(self._failures)
+        if self._failures == 1:
+            why = words(self.destination.name, Halt(trouble.reason, trouble.key))
+            _log.warning("%s does not take items, which wait: %s", self.destination.name, why)
 
     def close(self) -> None:
         """Ends all connections that are not in use."""
@@ -284,7 +300,7 @@ _couriers_lock = threading.Lock()
 
 
 def courier(run: str, destination: Destination, models: tuple[str, ...]) -> Courier:
-    """The courier of a destination in this process, made when first asked for. CredentialError."""
+    """The courier of a destination in this process, made when first asked for."""
     with _couriers_lock:
         key = (run, destination.name)
         found = _couriers.get(key)

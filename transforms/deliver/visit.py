@@ -76,7 +76,7 @@ class Step(NamedTuple):
 
     @classmethod
     def of(cls, destination: Destination, models: tuple[str, ...], patience: Patience, run: str) -> Step:
-        """The step in this process. CredentialError."""
+        """The step in this process."""
         shared = courier(run, destination, models)
         packing = shared.packing
         most = min(packing.items, max(route.limits.items for route in packing.routes))

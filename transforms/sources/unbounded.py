@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -12,6 +13,14 @@ import apache_beam as beam
 from apache_beam.coders import Coder, PickleCoder
 from apache_beam.io.unbounded_source import CheckpointMark, UnboundedReader, UnboundedSource
 from apache_beam.utils.timestamp import Timestamp
+from google.api_core.exceptions import (
+    Aborted,
+    InternalServerError,
+    ServiceUnavailable,
+    TooManyRequests,
+    Unknown,
+)
+from google.auth.exceptions import TransportError
 
 from transforms.elements import Chunk
 from transforms.sources.messages import MESSAGES, pack_messages
@@ -22,6 +31,12 @@ PULL_S: Final = 1.0
 
 BEHIND_S: Final = 10.0
 """Seconds that event time stays behind when there is nothing to read: for what was published and is not here yet."""
+
+
+PASSING: Final = (Aborted, InternalServerError, ServiceUnavailable, TooManyRequests, Unknown, TransportError)
+"""What is no reason to end a bundle, which would be done again with all that it has sent."""
+
+_log = logging.getLogger(__name__)
 
 
 class AckMark(CheckpointMark):
@@ -61,7 +76,12 @@ class _Reader(UnboundedReader):
         """Reads on. False: there is nothing now."""
         assert self._calls is not None
         if not self._parts:
-            self._parts.extend(self._calls.pull(wait=True, timeout=PULL_S))
+            try:
+                self._parts.extend(self._calls.pull(wait=True, timeout=PULL_S))
+            except PASSING as error:
+                _log.warning("%s: pulling failed, tried again: %s", self._subscription, error)
+                time.sleep(PULL_S)
+                return False
         if not self._parts:
             self._watermark = max(self._watermark, Timestamp.now() - BEHIND_S)
             return False
