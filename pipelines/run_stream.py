@@ -108,7 +108,7 @@ class Stream:
         """Nothing more is acknowledged."""
         self._forget_at: dict[int, float] = {}
         """Slice -> when its messages are forgotten, in seconds of time.monotonic(): the wall clock may jump."""
-        self._look_at = 0.0
+        self._look_at = time.monotonic()
         self._told_at = time.monotonic()
         self._errors: list[BaseException] = []
 
@@ -298,6 +298,10 @@ class Stream:
             for number in chosen:
                 self._forget_at[number] = max(self._forget_at.get(number, 0.0), now + REMEMBER_S)
         if now >= self._look_at:
+            if self.holding or self._puller.failing:
+                # What could not come again has still to be known when it does.
+                elapsed = FORGET_S + now - self._look_at
+                self._forget_at = {number: at + elapsed for number, at in self._forget_at.items()}
             self._look_at = now + FORGET_S
             self._forget([number for number, at in self._forget_at.items() if at <= now])
         return told

@@ -158,6 +158,11 @@ class Puller:
             self._changed.notify_all()
 
     @property
+    def failing(self) -> bool:
+        """Whether the last pull failed."""
+        return self._failed > 0
+
+    @property
     def unacknowledged(self) -> int:
         """Messages that were pulled and not acknowledged."""
         with self._changed:

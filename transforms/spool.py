@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 import apache_beam as beam
 
 from transforms.dead_letter import DeadLetterWriter, Failed
+from transforms.disk import sync_folder
 from transforms.elements import counts
 from transforms.ledger import Ledger
 from transforms.ledger_reader import Segment
@@ -30,6 +31,9 @@ MAX_WAITING = 8 << 30
 
 SEGMENT_COST = 4096
 """Bytes that a segment in hand counts at the least: small ones may wait by the hundred thousand."""
+
+MOST_IN_HAND = 4
+"""Times what fits that may be in hand to find a user whose items a parked vendor takes."""
 
 
 class Waiting(NamedTuple):
@@ -125,8 +129,11 @@ class Spool:
             return self._fitting(queue, [])
 
     def more(self, destination: str, held: Sequence[Segment], least: int) -> list[Segment]:
-        """The next that are there and fit beside those in hand, without waiting; `least` of them even when they do not."""
+        """The next that are there and fit beside those in hand, without waiting; `least` of them even when they do not, as
+        long as those in hand are no more than MOST_IN_HAND times what fits."""
         with self._changed:
+            if sum(one.bytes for one in held) > MOST_IN_HAND * self.segment_bytes:
+                return []
             return self._fitting(self._queues.setdefault(destination, deque()), held, least)
 
     def _fitting(self, queue: deque[Segment], held: Sequence[Segment], least: int = 1) -> list[Segment]:
@@ -261,6 +268,7 @@ class _Open:
                 if synced:
                     self.file.flush()
                     os.fsync(self.file.fileno())
+                    sync_folder(os.path.dirname(self.path))
         except OSError as error:
             raise self._named(error) from error
 

@@ -134,6 +134,21 @@ def test_an_item_that_the_vendor_chokes_on_is_not_taken_for_a_vendor_that_is_dow
     check_order(found)
 
 
+@EACH
+def test_a_vendor_that_asks_for_patience_is_parked_whatever_it_takes_of_others(sandbox: Running, slug: str) -> None:
+    """Its time is not the batch's to use up."""
+    for fault in ({"status": 503}, {"status": 429, "retry_after": 3}):
+        sandbox.fault(vendor=slug, containing=MARKS[slug], **fault)
+    to = at(sandbox, slug, shards=4, retry_s=2.0, rate=40.0, batch={"items": 1})
+    with sending(to, 40) as one:
+        one.until_parked()
+        assert one.parking.halt is not None
+        assert one.parking.halt.reason.endswith("of `retry: for`, and the vendor asks for a longer pause")
+        one.join()
+        assert (one.sender.tally.delivered, one.sender.failed) == (40, [])
+    check_order(arrived(sandbox, slug))
+
+
 def test_a_batch_is_at_fault_when_others_were_taken_each_time_its_own_was_over(sandbox: Running) -> None:
     """Not when nothing was, and not when the vendor asked for a pause: that goes for others too."""
     with sending(at(sandbox, "teak", shards=1), 1) as one:

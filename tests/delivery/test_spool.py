@@ -207,6 +207,16 @@ def test_small_segments_are_taken_in_bounds_and_more_only_when_they_must(tmp_pat
     assert len(opened.more("teak", held[:6], 0)) == 4
 
 
+def test_a_user_whose_items_are_taken_is_not_looked_for_in_all_that_waits(tmp_path: Path) -> None:
+    size = 4 * spool.SEGMENT_COST
+    opened = Spool(size)
+    opened.add("teak", [named(f"{number:02}", 1)._replace(bytes=size) for number in range(30)])
+    held = opened.take("teak")
+    while more := opened.more("teak", held, 1):
+        held += more
+    assert len(held) == 1 + spool.MOST_IN_HAND
+
+
 def test_writing_waits_while_too_much_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "MAX_WAITING", 100)
     opened = Spool(10)

@@ -269,6 +269,24 @@ def test_a_message_of_more_records_than_one_may_hold_is_one_dead_letter(text: by
     assert len(found.records) == 2
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[%b,%b" % (GOOD, b"[" * 5_000_000),
+        b"[%b,[%b" % (GOOD, b"{}," * 2_000_000),
+        b"[%b,[%b" % (GOOD, b'"a":' * 3_000_000),
+    ],
+)
+def test_what_says_nowhere_where_it_ends_is_not_gone_through_for_minutes(text: bytes) -> None:
+    found = decode(GOOD, gzip.compress(text, mtime=0), GOOD)
+    assert len(found.records) == 3
+    (one,) = found.undecodable
+    assert one.reason == (
+        "it is no valid JSON, and its first 1,000,000 brackets, strings and numbers do not say where it ends"
+    )
+    assert one.original == text[len(GOOD) + 2 :]
+
+
 def test_nothing_is_as_large_as_a_reference_can_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of what decompresses to most have fewer records than references tell apart."""
     most = gzip.compress(b"[" + b"1," * 200_000 + b"1]", 9, mtime=0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
 import time
 from pathlib import Path
 
 import pytest
-from emulator import Emulator
+from emulator import Emulator, message
 from streamed import PROBES, SHARDS, Streamed, to, told
 from streams import VENDORS, Elsewhere, check_arrived, event, events, until
 from surroundings import Pipe
@@ -203,3 +204,69 @@ def test_a_topic_for_dead_letters_that_goes_away(tmp_path: Path, sandbox: Elsewh
     relay.check_report(200)
     check_arrived(sandbox, "traitly", range(200))
     check_arrived(sandbox, "teak", [number for number in range(200) if number % 20 != 1])
+
+
+def test_a_state_folder_that_was_moved_knows_its_records(
+    tmp_path: Path, sandbox: Elsewhere, emulator: Emulator
+) -> None:
+    relay = Streamed(tmp_path, sandbox, emulator, to("traitly"))
+    sandbox.fault(vendor="traitly", status=503, next=None)
+    emulator.publish(relay.topic, [message(one, key="k", attributes={"shard": "7"}) for one in events(10)])
+    with relay.start() as command:
+        until(lambda: relay.parked("traitly") and relay.waiting("traitly") == 10)
+        command.stop()
+    relay.state = relay.state.rename(tmp_path / "elsewhere")
+    sandbox.clear_faults()
+    sandbox.fault(vendor="traitly", status=422, next=None)
+    with relay.start(altered=PROBES) as command:
+        until(lambda: len(relay.dead) == 10)
+        command.stop()
+    assert sorted(letter["original"].encode() for letter in relay.dead) == sorted(events(10))
+    for letter in relay.dead:
+        assert letter["source"]["name"] == relay.subscription
+        of = letter["source"]["message"]
+        assert (of["ordering_key"], of["attributes"]) == ("k", {"shard": "7"})
+
+
+def test_messages_are_known_for_as_long_as_nothing_is_pulled(
+    tmp_path: Path, sandbox: Elsewhere, emulator: Emulator
+) -> None:
+    """They were mapped and not acknowledged when a process was killed, and come again only when a disk has room."""
+    full = {"park": {"max": "1MB"}}
+    relay = Streamed(tmp_path, sandbox, emulator, {**to("teak", **full), **to("traitly")})
+    sandbox.fault(vendor="teak", status=503, next=None)
+    sent = [event(number, attributes={"pad": "x" * 3_000}) for number in range(400)]
+    with relay.start(altered={"pipelines.run_stream.ACKNOWLEDGE_S": 1000.0}) as command:
+        relay.publish(sent)
+        relay.wait(command, ("traitly",), 400)
+        until(lambda: relay.parked("teak") and relay.waiting("teak") == 400)
+        command.kill()
+    short = {f"pipelines.run_stream.{name}": 1.0 for name in ("REMEMBER_KILLED_S", "REMEMBER_S", "FORGET_S")}
+    with relay.start(altered={**PROBES, **short}) as command:
+        until(lambda: "nothing is pulled" in command.output)
+        time.sleep(12)  # longer than the emulator's deadline of 10 s
+        sandbox.clear_faults()
+        relay.wait(command, ("teak",), 400)
+        relay.settle(command)
+        command.stop()
+    for slug in ("teak", "traitly"):
+        check_arrived(sandbox, slug, range(400))
+
+
+def test_a_name_that_is_looked_up_in_vain_holds_up_no_stop(
+    tmp_path: Path, sandbox: Elsewhere, emulator: Emulator
+) -> None:
+    """Nobody answers at the three servers of names."""
+    servers = tmp_path / "resolv.conf"
+    servers.write_text("nameserver 127.0.0.77\n" * 3)
+    ways = {**to("traitly", url="https://vendor.example/traitly", retry={"for": "1m"}), **to("parcelvoy")}
+    relay = Streamed(tmp_path, sandbox, emulator, ways)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.77", 53))
+        begin = f'mount --bind {servers} /etc/resolv.conf && exec "$@"'
+        with relay.start(before=("unshare", "--mount", "sh", "-c", begin, "sh")) as command:
+            relay.publish(events(40))
+            relay.wait(command, ("parcelvoy",), 40)
+            time.sleep(1)
+            assert command.stop() < 10
+    assert relay.report["destinations"]["traitly"]["delivered"] == 0

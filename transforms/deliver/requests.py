@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,6 +12,9 @@ import pycurl
 
 from transforms.deliver.connection import network_error, open_handle
 from transforms.vendors.base import Answer, Batch, Route, Settings, Vendor
+
+CLOSE_S = 0.5
+"""Seconds in which connections end, unless a name is being looked up."""
 
 GZIP_FROM = 1400
 """Bodies below a network packet's size gain nothing from gzip."""
@@ -142,7 +146,12 @@ class Requests:
                 self._release(curl)
 
     def close(self) -> None:
-        """Ends all connections."""
+        """Ends all connections. libcurl waits for a name that is still being looked up, which nobody else should."""
+        ending = threading.Thread(target=self._end, name="end connections", daemon=True)
+        ending.start()
+        ending.join(CLOSE_S)
+
+    def _end(self) -> None:
         self.abandon()
         for curl in self._handles:
             curl.close()

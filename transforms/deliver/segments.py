@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from os.path import basename
 from typing import Any, NamedTuple
 
 import apache_beam as beam
@@ -95,8 +96,17 @@ class DeliverSegmentsFn(SinkFn):
         tally.add(self._before)
         by_slice: dict[int, list[Failed]] = {}
         for failure in (*self._failed_before, *failed):
-            by_slice.setdefault(self._taken[failure.segment].slice, []).append(failure)
+            slice_ = self._taken[failure.segment].slice
+            by_slice.setdefault(slice_, []).append(self._found(failure, slice_))
         return tally, by_slice
+
+    def _found(self, failure: Failed, slice_: int) -> Failed:
+        """A failure whose record is looked for where its slice's messages are now: the folder may have been moved."""
+        ledger = spool.of(self.run).ledger
+        if ledger is None:
+            return failure
+        path = ledger.message_file(slice_)
+        return failure._replace(source=path) if basename(failure.source) == basename(path) else failure
 
     def _take_up(self, segments: Sequence[Segment]) -> list[Group]:
         """Opens segments and their journals."""

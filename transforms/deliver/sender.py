@@ -279,7 +279,8 @@ class Sender:
             reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`{asked}"
             # Nothing at all was taken that left after this batch had failed: the vendor is down, not the batch at fault.
             down = self._gate.last_success < send.failed_at
-            if down and self._parking is not None:
+            # So is one that asks for patience, whatever it takes of others meanwhile.
+            if self._parking is not None and (down or answer.retry_after):
                 if not self._at_fault(send, answer):
                     self._park(Halt(reason), send, shard, answer, now)
                     return False
