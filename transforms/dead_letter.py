@@ -42,6 +42,11 @@ from transforms.sources.records import raw_records
 REJECTED = "rejected"
 UNDELIVERED = "undelivered"
 
+OTHER_FORM = (
+    "mapped by another relay file, into a form that the destination does not take now: playrelay replay maps it again"
+)
+"""Why an item that waited while the relay file was changed is undelivered."""
+
 HELD_FAILURES = 20_000
 """Failures of a destination that a bundle holds before they are written: a compressed source is read once for them."""
 

@@ -13,7 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import schemas
 from transforms import dedupe, located
-from transforms.carried import CarryingPacker, with_record
+from transforms.carried import CarryingPacker, kinds_of, with_record
 from transforms.dead_letter import REJECTED, Failed
 from transforms.decode import Decoded, Decoder, Undecodable
 from transforms.dedupe import DUPLICATE, Dedupe, Duplicates, compile_ids
@@ -99,6 +99,7 @@ class _Held:
     def __init__(self, to: Destination, mapper: Mapper) -> None:
         self.to = to
         self.mapper = mapper
+        self.kinds = kinds_of(to, mapper.models)
         self.originals: dict[int, RawRecord] | None = None
         """The records by reference, when they travel with their items."""
         self.clear()
@@ -129,7 +130,7 @@ class _Held:
     def _add(self, shard: int, window: int, items: Sequence[Item]) -> None:
         packer = self.packers.get((shard, window))
         if packer is None:
-            packer = Packer() if self.originals is None else CarryingPacker(self.originals)
+            packer = Packer() if self.originals is None else CarryingPacker(self.originals, self.kinds)
             self.packers[shard, window] = packer
         several = len(self.mapper.models) > 1
         packer.add(items, len({item[4] for item in items}) if several else len(items))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from transforms import segments, spool
-from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
+from transforms.dead_letter import OTHER_FORM, REJECTED, UNDELIVERED, Failed
 from transforms.deliver import journal, parking
 from transforms.deliver.gate import Gate
 from transforms.deliver.policy import Policy
@@ -20,10 +20,6 @@ from transforms.elements import Item, Origin
 from transforms.ledger_reader import Segment
 from transforms.tally import Tally
 from transforms.vendors import get
-
-OTHER_FORM = (
-    "mapped by another relay file, into a form that the destination does not take now: playrelay replay maps it again"
-)
 
 
 class _Taken(NamedTuple):

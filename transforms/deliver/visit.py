@@ -12,8 +12,8 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import Timestamp
 
-from transforms.carried import Carried, size_of
-from transforms.dead_letter import UNDELIVERED, Failed
+from transforms.carried import Carried, Kind, kinds_in, kinds_of, number_of_kinds, size_of
+from transforms.dead_letter import OTHER_FORM, UNDELIVERED, Failed
 from transforms.deliver.courier import POLL, Courier, Flight, Key, Trouble, courier
 from transforms.deliver.policy import pause_after
 from transforms.deliver.sink import FAILED
@@ -69,6 +69,8 @@ class Step(NamedTuple):
     models: tuple[str, ...]
     patience: Patience
     courier: Courier
+    kinds: tuple[Kind, ...]
+    """What items are now, by their model."""
     full_items: int
     """Items of one window that a shard gathers at the most before it sends."""
     sent: set[int]
@@ -82,7 +84,7 @@ class Step(NamedTuple):
         most = min(packing.items, max(route.limits.items for route in packing.routes))
         by_user = packing.by_user or any(route.by_user for route in packing.routes)
         full_items = max(FLIGHT_ITEMS, most * (BY_USER if by_user else FLIGHT_REQUESTS))
-        return cls(destination, models, patience, shared, full_items, set())
+        return cls(destination, models, patience, shared, kinds_of(destination, models), full_items, set())
 
 
 class Visit:
@@ -101,8 +103,13 @@ class Visit:
     def take_in(self, window: int, data: bytes) -> Iterator[Any]:
         """Items that came in."""
         held, note = self.held, self.held.note
+        yield from self._translate_all()
         late = window != NO_WINDOW and self._end(window) <= note.closed
-        for entry in held.unsettled(Entry(window, 0, self.now, data)):
+        translated, lost = self._translated([Entry(window, 0, self.now, data)])
+        yield from self._lost(lost, OTHER_FORM)
+        if not translated:
+            return
+        for entry in held.unsettled(translated[0]):
             if note.held + len(entry.data) > MAX_WAITING:
                 why = f"not sent, as {MAX_WAITING >> 20} MiB wait already"
                 yield from self._give_up([entry], self._last(why))
@@ -114,6 +121,7 @@ class Visit:
     def go_on(self) -> Iterator[Any]:
         """Does what can be done now, without waiting for long, and sets the timers for the rest."""
         note = self.held.note
+        yield from self._translate_all()
         patience = WAIT if note.ending else 0.0  # a job that drains has no later to leave things for
         flight = self.courier.flight(self.shard)
         if flight is not None and not flight.finished(patience):
@@ -192,6 +200,49 @@ class Visit:
         held.keep_going(left)
         yield from _failures(self.to.name, flight.failed)
 
+    # Another relay file ---------------------------------------------------------------------------
+
+    def _translate_all(self) -> Iterator[Any]:
+        """What waits was mapped by the relay file before, when a job was updated: its models may have other places now."""
+        held, note = self.held, self.held.note
+        now = number_of_kinds(self.step.kinds)
+        if note.kinds not in (0, now) and not note.idle:
+            waiting, lost = self._translated(held.entries())
+            going, more = self._translated(held.going())
+            held.keep_waiting(waiting)
+            held.keep_going(going)
+            note.early = set()
+            yield from self._lost([*lost, *more], OTHER_FORM)
+        note.kinds = now
+
+    def _translated(self, entries: Iterable[Entry]) -> tuple[list[Entry], list[Failed]]:
+        """(entries under the models of now, items of which there is no such model)."""
+        now = number_of_kinds(self.step.kinds)
+        places = {kind: place for place, kind in enumerate(self.step.kinds)}
+        translated: list[Entry] = []
+        lost: list[Failed] = []
+        for entry in entries:
+            if kinds_in(entry.data) in (0, now):
+                translated.append(entry)
+                continue
+            carried = entry.unpack()
+            kept: list[Item] = []
+            for item in carried.items:
+                payload, model, user, at, place = item
+                to = places.get(carried.kinds[model])
+                if to is None:
+                    lost.append(self._undelivered(carried, item, carried.kinds[model][0], Trouble(OTHER_FORM)))
+                else:
+                    kept.append((payload, to, user, at, place))
+            if kept:
+                translated.append(entry._replace(data=carried.only(kept, self.step.kinds)))
+        return translated, lost
+
+    def _lost(self, lost: Sequence[Failed], reason: str) -> Iterator[Any]:
+        if lost:
+            yield self.to.name, Tally(undelivered=len(lost), reasons={reason: len(lost)})
+            yield from _failures(self.to.name, lost)
+
     # Giving up -----------------------------------------------------------------------------------
 
     def _expire(self) -> Iterator[Any]:
@@ -222,18 +273,18 @@ class Visit:
         """Undelivered: all items of these entries."""
         for entry in entries:
             carried = entry.unpack()
-            lost = [self._undelivered(carried, item, trouble) for item in carried.items]
-            yield self.to.name, Tally(undelivered=len(lost), reasons={trouble.reason: len(lost)})
-            yield from _failures(self.to.name, lost)
+            models = self.step.models
+            lost = [self._undelivered(carried, item, models[item[1]], trouble) for item in carried.items]
+            yield from self._lost(lost, trouble.reason)
 
-    def _undelivered(self, carried: Carried, item: Item, trouble: Trouble) -> Failed:
-        payload, model, user, at, place = item
+    def _undelivered(self, carried: Carried, item: Item, model: str, trouble: Trouble) -> Failed:
+        payload, _, user, at, place = item
         failed = Failed(
             UNDELIVERED,
             trouble.reason,
             carried.source,
             place,
-            self.step.models[model],
+            model,
             user,
             at,
             payload,
@@ -246,8 +297,8 @@ class Visit:
 
     def _end(self, window: int) -> int:
         """When a window is closed, in event time."""
-        assert self.to.batch.window_ms is not None
-        return window + self.to.batch.window_ms + self.step.patience.lateness_ms
+        # A window of the relay file before, which has none now, is over when it begins.
+        return window + (self.to.batch.window_ms or 0) + self.step.patience.lateness_ms
 
     def _ready(self) -> set[int]:
         """The windows of which something is to be sent now."""
@@ -256,6 +307,7 @@ class Visit:
             window
             for window, waiting in note.windows.items()
             if note.ending
+            or (window == NO_WINDOW) != (self.to.batch.window_ms is None)  # of the relay file before
             or (age is not None and waiting.oldest + age <= self.now)
             or (window != NO_WINDOW and self._end(window) <= note.closed)
             or waiting.items >= self.step.full_items

@@ -109,6 +109,8 @@ class Note(msgspec.Struct, array_like=True):
     """Items that have their outcome and have still to come in: their bundle was not committed, and is done again in parts."""
     early_since: int = 0
     """When the last of them were added."""
+    kinds: int = 0
+    """`number_of_kinds` of all that is held; 0: those of the step."""
 
     @property
     def idle(self) -> bool:
