@@ -75,7 +75,7 @@ class Run:
         self.progress = progress.progress(self.id)
         letters = None
         if dead_letters is not None:
-            letters = DeadLetterWriter(dead_letters, plan.vendors, plan.versions, plan.layout)
+            letters = DeadLetterWriter(dead_letters, plan.vendors, plan.versions, plan.layout, plan.schemas)
         share = max(SMALLEST_SEGMENT, SEGMENT_BYTES // max(1, len(plan.destinations)))
         self.spool = spool.open_spool(self.id, share, ledger, letters)
         self.slices = self.undecodable = 0
@@ -202,7 +202,7 @@ class Run:
         self._count(mapped[TALLY], mapped[FAILED], sums)
         if self.dead_letters is not None:
             mapped[FAILED] | "Write dead letters" >> beam.ParDo(
-                WriteDeadLettersFn(self.dead_letters, plan.vendors, plan.versions, plan.layout)
+                WriteDeadLettersFn(self.dead_letters, plan.vendors, plan.versions, plan.layout, plan.schemas)
             )
 
     def _keep(self, one: Slice, sums: str, records: int) -> int:

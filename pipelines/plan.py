@@ -17,6 +17,7 @@ from transforms.located import Problem, Problems, suggestion
 from transforms.map_records import Selection, SourceMapping, compile_for
 from transforms.mapping import Mapper
 from transforms.sources.formats import Layout
+from transforms.vendors import get
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ class Plan:
     def vendors(self) -> dict[str, str]:
         """Destination -> vendor."""
         return {to.name: to.vendor for to in self.destinations}
+
+    @property
+    def schemas(self) -> dict[str, dict[str, str]]:
+        """Destination -> model -> the schema of its payloads."""
+        return {
+            to.name: {name: model.schema for name, model in get(to.vendor).models_under(to.options).items()}
+            for to in self.destinations
+        }
 
 
 def load(path: str) -> Relay:

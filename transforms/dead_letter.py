@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import apache_beam as beam
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from transforms.elements import Chunk, split_ref
 from transforms.letter_shape import (
@@ -116,8 +117,10 @@ def _subscription(path: str) -> str:
         return path
 
 
-def _made(failed: Failed, destination: str, vendor: str, mapping: str, original: Original, at: str) -> Letter:
-    """The dead letter of a failed item; `mapping` is the mapping's version, `at` the time."""
+def _made(
+    failed: Failed, destination: str, vendor: str, mapping: str, schema: str | UnsetType, original: Original, at: str
+) -> Letter:
+    """The dead letter of a failed item; `mapping` is the mapping's version, `schema` its payload's, `at` the time."""
     failures, first, text = 1, First(failed.reason, at), original.text
     position, index = split_ref(failed.ref)
     record = original.text if original.text is not None else failed.payload or b""
@@ -154,6 +157,7 @@ def _made(failed: Failed, destination: str, vendor: str, mapping: str, original:
         at=at,
         failures=failures,
         first=first,
+        schema=schema,
     )
 
 
@@ -162,11 +166,20 @@ class DeadLetterWriter:
 
     location: the folder, or projects/P/topics/T; LetterError when it is neither. vendors, versions: of each
     destination, its vendor and its mapping's version. source: how the sources are to be read, for the original records.
+    schemas: of each destination, the schemas of its models' payloads.
     Any number of writers, threads and processes may write to one place.
     """
 
-    def __init__(self, location: str, vendors: Mapping[str, str], versions: Mapping[str, str], source: Layout) -> None:
+    def __init__(
+        self,
+        location: str,
+        vendors: Mapping[str, str],
+        versions: Mapping[str, str],
+        source: Layout,
+        schemas: Mapping[str, Mapping[str, str]] = {},
+    ) -> None:
         self.location = location
+        self._schemas = schemas
         self._vendors = vendors
         self._versions = versions
         self._source = source
@@ -192,15 +205,29 @@ class DeadLetterWriter:
         """The letters of failures, without writing them."""
         read = _read_again(failures, self._source)
         vendor, version = self._vendors[destination], self._versions.get(destination, "")
+        schemas = self._schemas.get(destination, {})
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
         return [
-            _made(failed, destination, vendor, version, _original(failed, read.get((failed.source, failed.ref))), now)
+            _made(
+                failed,
+                destination,
+                vendor,
+                version,
+                _schema(failed, schemas),
+                _original(failed, read.get((failed.source, failed.ref))),
+                now,
+            )
             for failed in failures
         ]
 
     def close(self) -> None:
         """Lets go of connections."""
         self._store.close()
+
+
+def _schema(failed: Failed, schemas: Mapping[str, str]) -> str | UnsetType:
+    known = failed.payload is not None and failed.reason != OTHER_FORM
+    return schemas.get(failed.model, UNSET) if known else UNSET
 
 
 def _original(failed: Failed, read: Original | None) -> Original:
@@ -237,15 +264,23 @@ class WriteDeadLettersFn(beam.DoFn):
     In: (destination, list of Failed). Out: nothing.
     """
 
-    def __init__(self, folder: str, vendors: Mapping[str, str], versions: Mapping[str, str], source: Layout) -> None:
+    def __init__(
+        self,
+        folder: str,
+        vendors: Mapping[str, str],
+        versions: Mapping[str, str],
+        source: Layout,
+        schemas: Mapping[str, Mapping[str, str]] = {},
+    ) -> None:
         self.folder = folder
+        self.schemas = schemas
         self.vendors = vendors
         self.versions = versions
         self.source = source
 
     def setup(self) -> None:
         """Opens the writer: connections do not travel in the job graph."""
-        self._writer = DeadLetterWriter(self.folder, self.vendors, self.versions, self.source)
+        self._writer = DeadLetterWriter(self.folder, self.vendors, self.versions, self.source, self.schemas)
 
     def start_bundle(self) -> None:
         """Begins with nothing held."""

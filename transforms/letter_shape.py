@@ -122,6 +122,8 @@ class Letter(msgspec.Struct):
     failures: Failures
     """How often the same has failed."""
     first: First
+    schema: str | UnsetType = UNSET
+    """Of the payload: a model has another one where the vendor is sent to in another way."""
     cut: dict[str, int] | UnsetType = UNSET
     """Fields left out because the letter was too large for a message, and the bytes they had."""
 

@@ -31,7 +31,11 @@ def test_the_documented_letter_is_one(tmp_path: Path) -> None:
         b'{"user_id": "u17", "action_type": "spin"}', 200, letter.answer or "",
     )  # fmt: skip
     (made,) = DeadLetterWriter(
-        str(tmp_path / "dead"), {"teak": "teak"}, {"teak": letter.mapping or ""}, Layout()
+        str(tmp_path / "dead"),
+        {"teak": "teak"},
+        {"teak": letter.mapping or ""},
+        Layout(),
+        {"teak": {"event": "teak/event"}},
     ).letters("teak", [failed])
     written: dict[str, Any] = json.loads(as_line(made))
     for told in (shown, written):

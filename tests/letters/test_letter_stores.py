@@ -20,6 +20,7 @@ from remote_folder import PREFIX, DiskFileSystem
 
 from transforms import letter_stores
 from transforms.letter_stores import Folder, LetterError, Line, check_location, fitted, store_of
+from transforms.sources.messages import MAX_CONTENT
 
 ROOT = Path(__file__).parents[2]
 
@@ -244,6 +245,13 @@ def test_a_larger_letter_is_compressed_and_only_then_cut() -> None:
     data, attributes = fitted(text)
     assert attributes == {"encoding": "gzip"}
     assert gzip.decompress(data) == text.strip()
+
+    # What reads messages takes no more than this of one.
+    large = letter(original="x" * 40_000_000, payload={"a": "x" * 40_000_000})
+    data, attributes = fitted(large)
+    told = json.loads(gzip.decompress(data))
+    assert set(told["cut"]) == {"payload"} and len(told["original"]) == 40_000_000
+    assert len(gzip.decompress(data)) <= MAX_CONTENT
 
     random = os.urandom(6_000_000).hex()
     more = os.urandom(9_000_000).hex()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from commands import call
+from commands import CONTROL, call
 from replays import KILLS, QUICK, SHARDS, Replays, check_once, write
 from source_files import FORMATS
 from streams import Command, Elsewhere, event, until
@@ -304,3 +305,47 @@ def test_the_documented_commands_work(tmp_path: Path, sandbox: Running, monkeypa
     assert opened == [24, 22, 2, 2]
     for slug in ("teak", "parcelvoy"):
         assert sorted(replays.numbers(slug)) == list(range(50))
+
+
+def test_as_mapped_into_a_form_that_is_sent_no_more(tmp_path: Path, sandbox: Running) -> None:
+    """`send` was changed since: the model has its name still, and its payloads are other ones."""
+    replays = Replays(tmp_path, sandbox, {"swrve": QUICK})
+    replays.down(write(tmp_path / "in.jsonl", numbered(4)))
+    replays.mend({"swrve": {**QUICK, "send": "single"}})
+    replays.replay("--as-mapped")
+    assert "left as they are: 4 dead letters: it was mapped to swrve/" in replays.output
+    assert replays.numbers("swrve") == [] and replays.became == {"open": 4}
+    assert replays.replay()["swrve"]["delivered"] == 4
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"failures": 10**20},
+        {"failures": 10**9},
+        {"time": 10**30},
+        {"source": {"name": "s", "message": {"id": "1", "published": 10**30}}},
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--as-mapped",)])
+def test_a_letter_with_impossible_numbers_stops_no_other(
+    tmp_path: Path, sandbox: Running, odd: dict[str, object], options: tuple[str, ...]
+) -> None:
+    replays = Replays(tmp_path, sandbox, {"teak": QUICK})
+    replays.down(write(tmp_path / "in.jsonl", numbered(2)))
+    (file,) = replays.dead.glob("*.jsonl")
+    first, second = file.read_text().splitlines()
+    file.write_text(f"{json.dumps({**json.loads(first), **odd})}\n{second}\n")
+    assert replays.replay(*options)["teak"]["delivered"] == 1
+    assert replays.numbers("teak") == [1]
+
+
+def test_what_it_says_does_not_act_on_a_terminal(tmp_path: Path, sandbox: Running) -> None:
+    replays = Replays(tmp_path, sandbox, {"teak": QUICK})
+    replays.down(write(tmp_path / "in.jsonl", numbered(2)))
+    sandbox.fault(vendor="teak", status=503, next=None)
+    replays.replay("--state", tmp_path / "s\x1b]0;owned\x07", code=3)
+    for options in ((), ("--dry-run",)):
+        done = call("replay", replays.relay, "--from", replays.dead, *options)
+        assert "taken up in" in done.output and "owned" in done.output
+        assert not CONTROL.search(done.output)
