@@ -81,6 +81,21 @@ def test_a_finding_fails_and_is_told(database: Callable[..., str], capsys: pytes
     assert "dependencies audited, 0 known vulnerabilities" in capsys.readouterr().out
 
 
+def test_a_finding_fails_even_if_not_all_was_audited(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [Found("chess-board", "1.5", "PYSEC-1", ())]
+
+    def asked(_: Mapping[str, str]) -> list[Found]:
+        raise NotDone("OSV gave no answer for one", found)
+
+    monkeypatch.setattr(audit, "ask_osv", asked)
+    assert audit.main([]) == 1
+    said = capsys.readouterr().out
+    assert "chess-board 1.5: PYSEC-1, no version without it yet\n" in said
+    assert "NOT AUDITED for vulnerabilities: OSV gave no answer for one" in said
+
+
 def test_without_a_network_it_says_so_and_does_not_fail(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

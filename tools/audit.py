@@ -47,7 +47,12 @@ class Found(NamedTuple):
 
 
 class NotDone(Exception):
-    """The audit could not be done. The message says why."""
+    """The audit could not be done, or not for all. The message says why."""
+
+    def __init__(self, message: str, found: Sequence[Found] = ()) -> None:
+        super().__init__(message)
+        self.found = found
+        """What is known all the same."""
 
 
 def installed() -> dict[str, str]:
@@ -72,14 +77,15 @@ def ask_osv(packages: Mapping[str, str]) -> list[Found]:
         raise NotDone(f"OSV does not answer ({done.stderr.strip().rpartition(chr(10))[2][:120]}…)") from None
     audited = {canonicalize_name(one["name"]): one["vulns"] for one in answers if "vulns" in one}
     missing = packages.keys() - audited.keys()
-    if missing:
-        raise NotDone(f"OSV gave no answer for {', '.join(sorted(missing)[:10])}")
-    return [
+    found = [
         Found(name, packages[name], vulnerability["id"], tuple(vulnerability["fix_versions"]))
         for name, vulnerabilities in sorted(audited.items())
         if name in packages
         for vulnerability in vulnerabilities
     ]
+    if missing:
+        raise NotDone(f"OSV gave no answer for {', '.join(sorted(missing)[:10])}", found)
+    return found
 
 
 def look_up(packages: Mapping[str, str], advisories: str) -> list[Found]:
@@ -138,13 +144,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = look_up(packages, options.advisories) if options.advisories else ask_osv(packages)
     except NotDone as error:
+        _tell(error.found)
         print(NOT_DONE.format(reason=error))
-        return int(bool(fitting.returncode) or options.required)
+        return int(bool(fitting.returncode) or bool(error.found) or options.required)
+    _tell(found)
+    print(f"{len(packages)} dependencies audited, {len(found)} known vulnerabilities")
+    return int(bool(fitting.returncode) or bool(found))
+
+
+def _tell(found: Sequence[Found]) -> None:
     for one in found:
         remedy = f"fixed in {', '.join(one.fixed)}" if one.fixed else "no version without it yet"
         print(f"{one.package} {one.version}: {one.id}, {remedy}")
-    print(f"{len(packages)} dependencies audited, {len(found)} known vulnerabilities")
-    return int(bool(fitting.returncode) or bool(found))
 
 
 if __name__ == "__main__":

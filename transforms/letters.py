@@ -41,6 +41,9 @@ NEVER: Final = ("", 0)
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Letter).decode
+MOST_LINE: Final = 256 << 20
+"""Bytes of a letter's line, above which the rest is passed over."""
+
 _NO_LETTER: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 
 
@@ -142,16 +145,20 @@ def _letter(line: bytes) -> Letter | str:
 
 
 def _lines(stream: Stream) -> Iterator[tuple[bytes, bool]]:
-    """Each line, and whether it ends with a line end."""
+    """Each line, and whether it ends with a line end; of what is too long for a letter only so much that it is none."""
     parts: list[bytes] = []
+    size = 0
     while data := stream.read(BLOCK):
         *ended, rest = data.split(b"\n")
         for line in ended:
             if parts:
-                line, parts = b"".join((*parts, line)), []
+                # Its end is not put behind a beginning that was cut: together they might be a letter.
+                line = b"".join(parts if size > MOST_LINE else (*parts, line))
+                parts, size = [], 0
             yield line, True
-        if rest:
+        if rest and size <= MOST_LINE:
             parts.append(rest)
+            size += len(rest)
     if parts:
         yield b"".join(parts), False
 

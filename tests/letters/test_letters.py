@@ -12,10 +12,11 @@ import msgspec
 import pytest
 from remote_folder import PREFIX
 
+from transforms import letters
 from transforms.dead_letter import REJECTED, DeadLetterWriter, Failed
 from transforms.letter_shape import Letter
 from transforms.letter_stores import LetterError
-from transforms.letters import letter_of, payload_of, read_letters
+from transforms.letters import all_letters, letter_of, payload_of, read_letters
 from transforms.sources.formats import Layout
 
 
@@ -151,6 +152,21 @@ def test_places_without_letters(tmp_path: Path, location: str, says: str) -> Non
     with pytest.raises(LetterError) as caught:
         read(location.format(tmp_path))
     assert says in str(caught.value)
+
+
+def test_a_line_too_long_for_a_letter_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer(tmp_path).write("teak", [failed(1), failed(2)])
+    (file,) = tmp_path.glob("*.jsonl")
+    first, second = file.read_bytes().splitlines()
+    long = first[:-1] + b',"more":"' + b"x" * 9_000_000 + b'"}'
+    file.write_bytes(b"\n".join([first, long, second, b""]))
+    assert len(list(all_letters(str(tmp_path)))) == 3
+    monkeypatch.setattr(letters, "MOST_LINE", 4_000_000)
+    assert len(list(all_letters(str(tmp_path)))) == 2
+    assert len(list(read_letters(str(tmp_path)))) == 2
+    assert ":2: no dead letter: " in caplog.text
 
 
 def test_a_file_that_holds_none_is_refused(tmp_path: Path) -> None:
