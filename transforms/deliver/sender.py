@@ -36,7 +36,7 @@ ROUNDS = 2
 """Times that a batch may use up its budget again with nothing else to be sent, when the vendor took others in between;
 then it is the batch that is at fault."""
 
-GRACE = 4.0
+GRACE = 3.0
 """Seconds that requests on their way have to be answered when the sending is to stop and items can wait on disk."""
 
 
@@ -146,6 +146,8 @@ class Sender:
             return
         if self._later:
             pause = min(pause, self._later[0][0] - time.monotonic())
+        if self._cut_at is not None:
+            pause = min(pause, self._cut_at - time.monotonic())
         pause = min(max(pause, 0.0), 1.0)
         if self._flying:
             self._requests.wait(pause)
