@@ -55,7 +55,7 @@ def build(
         failed.append(delivered.failed)
     every_failed = failed | "Failed" >> beam.Flatten()
     if dead_letters is not None:
-        writer = WriteDeadLettersFn(dead_letters, plan.vendors, plan.versions, plan.layout, plan.schemas)
+        writer = WriteDeadLettersFn(plan.letters_to(dead_letters))
         every_failed | "Write dead letters" >> beam.ParDo(writer)
     (tallies | "Tallies" >> beam.Flatten(), every_failed) | "Report" >> WriteReport(report)
 

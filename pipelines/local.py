@@ -25,7 +25,7 @@ from pipelines.standing import standing
 from transforms import dedupe, map_records, progress, spool
 from transforms.collect import CollectFn, collected
 from transforms.collect import forget as forget_collected
-from transforms.dead_letter import DeadLetterWriter, WriteDeadLettersFn
+from transforms.dead_letter import WriteDeadLettersFn
 from transforms.deliver import gate, parking
 from transforms.deliver.segments import DeliverSegments
 from transforms.deliver.sink import in_windows
@@ -35,7 +35,7 @@ from transforms.ledger import Ledger, Mapped
 from transforms.map_records import FAILED, TALLY, MapRecordsFn, tag
 from transforms.report import Report, Totals
 from transforms.segments import Head
-from transforms.vendors import get
+from transforms.vendors import get, schemas_of
 
 SEGMENT_BYTES = 16 << 20
 """Packed items a segment for one destination alone; with several, they share this so that memory stays the same."""
@@ -62,7 +62,6 @@ class Run:
         self, plan: Plan, *, dead_letters: str | None = None, ledger: Ledger | None = None, park: bool = False
     ) -> None:
         self.plan = plan
-        self.dead_letters = dead_letters
         self.ledger = ledger
         self.id = uuid.uuid4().hex
         self.reading = True
@@ -73,9 +72,8 @@ class Run:
             if park:
                 parking.put(self.id, to.name, parking.Parking(functools.partial(self._parked, to.name)))
         self.progress = progress.progress(self.id)
-        letters = None
-        if dead_letters is not None:
-            letters = DeadLetterWriter(dead_letters, plan.vendors, plan.versions, plan.layout, plan.schemas)
+        self._open_letters = None if dead_letters is None else plan.letters_to(dead_letters)
+        letters = None if self._open_letters is None else self._open_letters()
         share = max(SMALLEST_SEGMENT, SEGMENT_BYTES // max(1, len(plan.destinations)))
         self.spool = spool.open_spool(self.id, share, ledger, letters)
         self.slices = self.undecodable = 0
@@ -200,10 +198,8 @@ class Run:
             items = in_windows(mapped[tag(to.name)], to)
             items | f"Spool {to.name}" >> beam.ParDo(spool.WriteSegmentsFn(self.id, to.name, self._head(to)))
         self._count(mapped[TALLY], mapped[FAILED], sums)
-        if self.dead_letters is not None:
-            mapped[FAILED] | "Write dead letters" >> beam.ParDo(
-                WriteDeadLettersFn(self.dead_letters, plan.vendors, plan.versions, plan.layout, plan.schemas)
-            )
+        if self._open_letters is not None:
+            mapped[FAILED] | "Write dead letters" >> beam.ParDo(WriteDeadLettersFn(self._open_letters))
 
     def _keep(self, one: Slice, sums: str, records: int) -> int:
         """Writes down that a slice is mapped; only then is it sent."""
@@ -232,8 +228,8 @@ class Run:
 
     def _head(self, to: Destination) -> Head:
         models = self.plan.models[to.name] if to.models is None or len(to.models) != 1 else to.models
-        under = get(to.vendor).models_under(to.options)
-        return Head(list(models), [under[model].schema for model in models], to.shards)
+        schemas = schemas_of(to.vendor, to.options)
+        return Head(list(models), [schemas[model] for model in models], to.shards)
 
     def _parts(self, to: Destination) -> int:
         """In how many parts by user a destination's segments are written."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import schemas
 from pipelines import relay_file
 from pipelines.relay_file import Relay
 from transforms import presets
 from transforms.credentials import resolve_all
+from transforms.dead_letter import DeadLetterWriter
 from transforms.dedupe import compile_ids
 from transforms.destination import Destination
 from transforms.located import Problem, Problems, suggestion
 from transforms.map_records import Selection, SourceMapping, compile_for
 from transforms.mapping import Mapper
 from transforms.sources.formats import Layout
-from transforms.vendors import get
+from transforms.vendors import schemas_of
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class Plan:
     @property
     def schemas(self) -> dict[str, dict[str, str]]:
         """Destination -> model -> the schema of its payloads."""
-        return {
-            to.name: {name: model.schema for name, model in get(to.vendor).models_under(to.options).items()}
-            for to in self.destinations
-        }
+        return {to.name: schemas_of(to.vendor, to.options) for to in self.destinations}
+
+    def letters_to(self, location: str) -> Callable[[], DeadLetterWriter]:
+        """What opens a writer of this job's dead letters; it travels in the job graph too."""
+        return partial(DeadLetterWriter, location, self.vendors, self.versions, self.layout, self.schemas)
 
 
 def load(path: str) -> Relay:

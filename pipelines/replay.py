@@ -184,6 +184,7 @@ class _Sorter:
         self._plan = plan
         self._choice = choice
         self._to = {to.name: to for to in plan.destinations}
+        self._schemas = plan.schemas
         self._problems: dict[_Group, str] = {}
 
     def sort(self, letters: Sequence[Letter]) -> dict[_Group, list[Letter]]:
@@ -223,7 +224,7 @@ class _Sorter:
             return f"it was mapped for {letter.vendor}, and {to.name} is {to.vendor} now: replay it without --as-mapped"
         if letter.reason == OTHER_FORM:
             return "it was mapped into a form that is sent no more: replay it without --as-mapped"
-        schema = self._plan.schemas[to.name].get(letter.model)
+        schema = self._schemas[to.name].get(letter.model)
         if letter.schema and schema and letter.schema != schema:
             return f"it was mapped to {letter.schema}, and {to.name} takes {schema} now: replay it without --as-mapped"
         return self._no_model(to, letter.model)

@@ -65,7 +65,7 @@ def build(
         failed.append(delivered.failed)
     tallies | "Tallies" >> beam.Flatten() | "Count" >> beam.ParDo(CountFn())
     # Behind a shuffle of their own: letters that cannot be written must not have anything sent again.
-    writer = WriteDeadLettersFn(dead_letters, plan.vendors, plan.versions, plan.layout, plan.schemas)
+    writer = WriteDeadLettersFn(plan.letters_to(dead_letters))
     (failed | "Failed" >> beam.Flatten() | "Keep dead letters" >> Keep() | "Write dead letters" >> beam.ParDo(writer))
 
 

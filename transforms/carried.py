@@ -21,7 +21,7 @@ from transforms.destination import Destination
 from transforms.elements import Item
 from transforms.sources.messages import Message
 from transforms.sources.records import RawRecord
-from transforms.vendors import get
+from transforms.vendors import schemas_of
 
 _HEAD: Final = struct.Struct("<IIQ")
 """Items, bytes of their payloads, and `number_of_kinds`: what is asked for before anything is unpacked."""
@@ -86,8 +86,8 @@ class Size(NamedTuple):
 
 def kinds_of(to: Destination, models: Sequence[str]) -> tuple[Kind, ...]:
     """What items of a destination's models are."""
-    under = get(to.vendor).models_under(to.options)
-    return tuple((model, under[model].schema) for model in models)
+    schemas = schemas_of(to.vendor, to.options)
+    return tuple((model, schemas[model]) for model in models)
 
 
 @lru_cache(maxsize=64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import datetime
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -259,28 +259,17 @@ def _read_again(failures: Iterable[Failed], source: Layout) -> dict[tuple[str, i
 
 
 class WriteDeadLettersFn(beam.DoFn):
-    """Writes dead letters; `folder` is any location that DeadLetterWriter takes.
+    """Writes dead letters with the writer that `open_writer` gives.
 
     In: (destination, list of Failed). Out: nothing.
     """
 
-    def __init__(
-        self,
-        folder: str,
-        vendors: Mapping[str, str],
-        versions: Mapping[str, str],
-        source: Layout,
-        schemas: Mapping[str, Mapping[str, str]] = {},
-    ) -> None:
-        self.folder = folder
-        self.schemas = schemas
-        self.vendors = vendors
-        self.versions = versions
-        self.source = source
+    def __init__(self, open_writer: Callable[[], DeadLetterWriter]) -> None:
+        self.open_writer = open_writer
 
     def setup(self) -> None:
         """Opens the writer: connections do not travel in the job graph."""
-        self._writer = DeadLetterWriter(self.folder, self.vendors, self.versions, self.source, self.schemas)
+        self._writer = self.open_writer()
 
     def start_bundle(self) -> None:
         """Begins with nothing held."""

@@ -268,7 +268,6 @@ class _Open:
                 if synced:
                     self.file.flush()
                     os.fsync(self.file.fileno())
-                    sync_folder(os.path.dirname(self.path))
         except OSError as error:
             raise self._named(error) from error
 
@@ -310,11 +309,14 @@ class WriteSegmentsFn(beam.DoFn):
 
     def _hand_over(self, parts: Sequence[int]) -> None:
         spool = _spools[self.run]
+        synced = spool.ledger is not None  # their slice will be said to be mapped
         finished = []
         for part in parts:
             one = self._open.pop(part)
-            one.finish(synced=spool.ledger is not None)  # whose slice will be said to be mapped
+            one.finish(synced)
             finished.append(Segment(one.number, 0, one.path, one.size, one.items, one.records))
+        for folder in {os.path.dirname(one.path) for one in finished if synced}:
+            sync_folder(folder)
         spool.add(self.destination, finished)
 
     def finish_bundle(self) -> None:

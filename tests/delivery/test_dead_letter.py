@@ -8,6 +8,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,7 @@ def test_letters_of_something_else_have_another_id(tmp_path: Path, source: Path)
 
 def test_a_bundle_writes_what_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dead_letter, "HELD_FAILURES", 4)
-    step = WriteDeadLettersFn(str(tmp_path / "dead"), VENDORS, VERSIONS, Layout())
+    step = WriteDeadLettersFn(partial(DeadLetterWriter, str(tmp_path / "dead"), VENDORS, VERSIONS, Layout()))
     step.setup()
     for _ in range(2):
         step.start_bundle()

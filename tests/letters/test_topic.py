@@ -6,6 +6,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import apache_beam as beam
@@ -86,7 +87,7 @@ def test_a_topic_that_is_not_there_is_named(emulator: Emulator) -> None:
 
 def test_an_error_in_a_pipeline_is_told_without_the_step(emulator: Emulator) -> None:
     topic = f"projects/{emulator.project}/topics/none"
-    step = WriteDeadLettersFn(topic, {"my-teak": "teak"}, {"my-teak": "m-1"}, Layout())
+    step = WriteDeadLettersFn(partial(writer, topic))
     with pytest.raises(LetterError) as caught, beam.Pipeline(FnApiRunner(), PipelineOptions([])) as pipeline:
         pipeline | beam.Create([("my-teak", [failed(1)])]) | "Write dead letters" >> beam.ParDo(step)
     (line,) = explained(caught.value) or ()

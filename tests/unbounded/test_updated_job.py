@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from deliveries import destination
+from random_days import Cell
+from streams import until
 from unbounded_streams import SUBSCRIPTION, record
 
 from sandbox.server import Running
@@ -25,38 +27,12 @@ MINUTE_MS = 60_000
 NOW_MS = 1_700_000_000_000 // MINUTE_MS * MINUTE_MS
 
 
-class Cell:
-    """A shard's state, and its timers, which nobody heeds."""
-
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-
-    def read(self) -> Any:
-        return self.values[0] if self.values else None
-
-    def write(self, value: Any) -> None:
-        self.values = [value]
-
-    def set(self, _: Any) -> None:
-        pass
-
-    def clear(self) -> None:
-        self.values = []
-
-
-class Bag(Cell):
-    def read(self) -> list[bytes]:
-        return list(self.values)
-
-    def add(self, value: bytes) -> None:
-        self.values.append(value)
-
-
 class Job:
     """Bundles of one shard, as a job of the relay file that is in force has them."""
 
     def __init__(self) -> None:
-        self.state = Cell(), Bag(), Bag()
+        cells = {"note": None, "waiting": [], "going": [], "due": None, "close": None}
+        *self.state, self.due, self.close = (Cell(cells, name) for name in cells)
         self.failed: list[Failed] = []
         self.delivered = 0
 
@@ -66,17 +42,17 @@ class Job:
 
     def bundle(self, *elements: tuple[int, bytes]) -> None:
         self.step.sent.clear()
-        visit = Visit(self.step, 0, Held(*self.state), Cell(), Cell(), int(time.time() * 1000))
+        visit = Visit(self.step, 0, Held(*self.state), self.due, self.close, int(time.time() * 1000))
         for window, data in elements:
             self._outcomes(visit.take_in(window, data))
         self._outcomes(visit.go_on())
 
     def until_nothing_waits(self) -> None:
-        end = time.monotonic() + 20
-        while not Held(*self.state).note.idle:
-            assert time.monotonic() < end
+        def idle() -> bool:
             self.bundle()
-            time.sleep(0.05)
+            return Held(*self.state).note.idle
+
+        until(idle)
 
     def _outcomes(self, found: Iterator[Any]) -> None:
         for one in found:

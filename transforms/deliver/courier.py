@@ -169,8 +169,7 @@ class Courier:
         """Shard -> when it began to be refused, in seconds of time.monotonic()."""
         self._until = 0.0
         self._lock = threading.Lock()
-        with self._lock:
-            self._wait(time.monotonic())
+        self.wait()
 
     def _resolve(self) -> None:
         settings = settings_of(self.destination)

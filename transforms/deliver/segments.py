@@ -19,7 +19,7 @@ from transforms.destination import Destination
 from transforms.elements import Item, Origin
 from transforms.ledger_reader import Segment
 from transforms.tally import Tally
-from transforms.vendors import get
+from transforms.vendors import get, schemas_of
 
 
 class _Taken(NamedTuple):
@@ -44,7 +44,7 @@ class DeliverSegmentsFn(SinkFn):
     def _open_sender(self, policy: Policy, pace: Gate) -> Sender:
         to = self.destination
         self._failed_before: list[Failed] = []
-        self._schemas = {name: model.schema for name, model in get(to.vendor).models_under(to.options).items()}
+        self._schemas = schemas_of(to.vendor, to.options)
         self._journal = journal.Journal() if spool.of(self.run).ledger is not None else None
         return Sender(
             get(to.vendor),

@@ -6,7 +6,7 @@ but well formed elements, one parse by msgspec proves the cut; a scanner for the
 
 from __future__ import annotations
 
-import itertools
+import math
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -51,20 +51,21 @@ class Scanner:
         self.begin = -1
         """Where the unfinished element begins; -1 between elements."""
         self.stopped = False
+        """There was more to go through than it was to."""
         self._depth = 0
         self._in_string = False
 
-    def scan(self, text: bytes, ended: bool = False, most: int | None = None) -> Iterator[Span | None]:
+    def scan(self, text: bytes, ended: bool = False, most: float = math.inf) -> Iterator[Span | None]:
         """Start and end of each element completed in text, None where an array begins or ends.
 
         text is what was given before, and more. When `ended`, nothing will follow. most: how many brackets, strings and
         other marks are gone through; it is `stopped` when there are more.
         """
-        steps = itertools.repeat(None) if most is None else itertools.repeat(None, most)
         while self.at < len(text):
-            if next(steps, self) is self:
+            if most <= 0:
                 self.stopped = True
                 return
+            most -= 1
             if self._in_string:
                 match = _STRING_END.match(text, self.at)
                 assert match  # it matches the empty text

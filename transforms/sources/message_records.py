@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import zlib
 from collections.abc import Iterator, Mapping
@@ -113,7 +114,7 @@ def _record_again(data: bytes, again: Again) -> Piece:
 
 def _cut(text: bytes) -> Iterator[Piece]:
     if text.startswith(b"["):
-        return _values(text)
+        return _array(text)
     first, end, _ = text.partition(b"\n")
     if not end or _one_value(text):
         return iter([Piece(text)])
@@ -134,14 +135,15 @@ def _lines(text: bytes) -> Iterator[bytes]:
         at = end + 1
 
 
+def _array(text: bytes) -> Iterator[Piece]:
+    if text.count(b",") < MAX_MESSAGE_RECORDS:
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
+            return map(Piece, map(bytes, _elements(text)))
+    return _values(text)  # which finds what is good in it
+
+
 def _values(text: bytes) -> Iterator[Piece]:
     """The elements of an array, or objects one behind the other."""
-    if text.startswith(b"[") and text.count(b",") < MAX_MESSAGE_RECORDS:
-        try:
-            yield from map(Piece, map(bytes, _elements(text)))
-            return
-        except (msgspec.DecodeError, RecursionError):
-            pass  # no array, or no more than one: what is good in it is found
     scanner = Scanner(inside=False)
     for span in scanner.scan(text, ended=True, most=MOST_MARKS):
         if span:

@@ -38,3 +38,8 @@ def mapping_file(slug: str, options: Mapping[str, Any]) -> Path:
     assert module.__file__ is not None
     here = Path(module.__file__)
     return here.with_name(vendor.mapping(options)) if vendor.mapping else here.with_suffix(".yaml")
+
+
+def schemas_of(slug: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Model -> the schema of its payloads under these options; KeyError when there is no such vendor."""
+    return {name: model.schema for name, model in get(slug).models_under(options).items()}
