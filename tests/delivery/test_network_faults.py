@@ -30,6 +30,13 @@ class Counting(http.server.BaseHTTPRequestHandler):
 
     asked = 0
 
+    def handle_one_request(self) -> None:
+        if self.rfile.peek(1)[:1] == b"\x16":  # TLS, in which a line may never end
+            self.wfile.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            self.close_connection = True
+        else:
+            super().handle_one_request()
+
     def do_POST(self) -> None:
         Counting.asked += 1
         self.send_error(500)
