@@ -77,7 +77,6 @@ class Streamed(Relay):
 
     def left(self) -> list[Any]:
         """Messages that are not acknowledged; what a process had comes again at once."""
-        time.sleep(2.1)  # so long the emulator gives messages to a pull of a process that is gone
         found = self.emulator.left(self.subscription)
         self._given_at = time.monotonic()
         return found
