@@ -149,6 +149,29 @@ def test_a_vendor_that_asks_for_patience_is_parked_whatever_it_takes_of_others(s
     check_order(arrived(sandbox, slug))
 
 
+@EACH
+def test_a_vendor_that_takes_little_of_all_it_is_asked_gets_it_all_in_the_end(sandbox: Running, slug: str) -> None:
+    """That a batch is refused for all of its time is then no fault of its own."""
+    for _ in range(3):  # each strikes half of what the ones before it let pass
+        sandbox.fault(vendor=slug, status=503, every=2)
+    to = at(sandbox, slug, shards=32, retry_s=0.3, batch={"items": 1})
+    with sending(to, 400) as one:
+        time.sleep(1.2)
+        assert one.sender.tally.retries > 100
+        sandbox.clear_faults()
+        one.join()
+        assert (one.sender.tally.delivered, one.sender.failed) == (400, [])
+    check_order(arrived(sandbox, slug))
+
+
+def test_a_batch_has_more_time_while_little_is_taken_of_what_others_send() -> None:
+    gate = Gate(None, 1)
+    for answers, expected in (([False] * 5, 300.0), ([True] * 50, 300.0), ([False] * 45, 2400.0), ([True] * 35, 300.0)):
+        for takes in answers:
+            gate.answered(takes)
+        assert gate.patience(300.0) == expected
+
+
 def test_a_batch_is_at_fault_when_others_were_taken_each_time_its_own_was_over(sandbox: Running) -> None:
     """Not when nothing was, and not when the vendor asked for a pause: that goes for others too."""
     with sending(at(sandbox, "teak", shards=1), 1) as one:

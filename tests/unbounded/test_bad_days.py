@@ -15,7 +15,7 @@ from unbounded_streams import Stream, elements
 
 from sandbox.credentials import RELAY_FILE
 from sandbox.server import Running
-from transforms.deliver import courier, policy, visit
+from transforms.deliver import courier, gate, policy, visit
 from transforms.deliver.visit import Patience
 
 AGE = {"age_ms": 1000}
@@ -206,6 +206,24 @@ def test_a_batch_that_alone_is_never_taken_gives_way(sandbox: Running) -> None:
     assert reason.startswith("HTTP 500") and reason.endswith("; not taken within 0.3 s")
     outcome.check_records()
     check(sandbox, "traitly", [1, 2, *range(10, 40)])
+
+
+def test_what_is_never_taken_waits_while_little_is_taken_of_others_too(
+    sandbox: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the vendor's fault, then, not the batch's."""
+    monkeypatch.setattr(gate, "MEMORY", 4)
+    to = at(sandbox, "traitly", shards=4, batch=AGE, retry_s=12.0)
+    other = next(user for user in ("u1", "u2", "u3", "u4") if shard_of(user, 4) != shard_of("u0", 4))
+    sandbox.fault(vendor="traitly", containing='"name":"spin 0"', status=500, next=None)
+    for _ in range(2):  # each strikes half of what the ones before it let pass
+        sandbox.fault(vendor="traitly", status=503, every=2)
+    stream = Stream(to).comes(item("traitly", 0, "u0"))
+    for n in range(10, 25):
+        stream.comes(item("traitly", n, other)).passes(2).does(lambda: time.sleep(0.05))
+    outcome = stream.does(sandbox.clear_faults).passes(10, MANY).run()
+    assert (outcome.tally.delivered, outcome.failed) == (16, [])
+    check(sandbox, "traitly", [0, *range(10, 25)])
 
 
 def test_the_rate_is_kept(sandbox: Running) -> None:

@@ -15,6 +15,13 @@ CATCH_UP = 0.5
 """Share of what the margin leaves that may leave closer together, after a time in which nothing could be sent."""
 
 
+MEMORY = 50
+"""Requests over which it is told how much of what it is asked a vendor takes."""
+
+BROWNOUT = 8
+"""Budgets that a batch may use up while its vendor takes less than half of what it is asked."""
+
+
 class Halt(NamedTuple):
     """Why nothing more is sent to a destination in this run."""
 
@@ -37,6 +44,8 @@ class Gate:
         """Items delivered so far, for progress displays only."""
         self.failed = 0
         """Items rejected or undelivered so far, for progress displays only."""
+        self._taking = 1.0
+        """Share of the requests that are taken, the newest counting most."""
         self._interval = 1 / (rate * MARGIN) if rate else 0.0
         # How many requests may catch up when the process was late, so that a busy machine still uses the rate. With
         # the one that starts a second and those spaced over it, they are always fewer than the rate: the rest is for
@@ -110,6 +119,15 @@ class Gate:
         """A request that left then was taken."""
         self.last_success = max(self.last_success, started)
         self.delivered += items
+
+    def answered(self, takes: bool) -> None:
+        """A request was answered, or was not: whether the vendor was up for it."""
+        self._taking += (takes - self._taking) / MEMORY
+
+    def patience(self, retry: float) -> float:
+        """Seconds that a batch is tried for of which the vendor has not enough, though it takes others; `retry` in good
+        times. While most of what others send is not taken either, a batch that never is proves nothing by it."""
+        return retry if self._taking >= 0.5 else BROWNOUT * retry
 
     def stop(self, halt: Halt) -> None:
         """Nothing more is sent; the first reason stands."""

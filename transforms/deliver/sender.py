@@ -210,7 +210,9 @@ class Sender:
                 answer, verdict = shown, self._vendor.read(shown, batch)
         now = time.monotonic()
         ready = True
-        if self._parking is not None and self._parking.halt is not None and _takes(verdict, batch):
+        takes = _takes(verdict, batch)
+        self._gate.answered(takes)
+        if self._parking is not None and self._parking.halt is not None and takes:
             self._release_parked()
         match verdict:
             case Delivered():
@@ -271,16 +273,19 @@ class Sender:
         if self._parking is not None and self._parking.halt is not None:
             self._park(self._parking.still(reason), send, shard, answer, now)
             return False
+        # Nothing at all was taken that left after this batch had failed: the vendor is down, not the batch at fault.
+        down = self._gate.last_success < send.failed_at
+        budget = self._policy.retry
+        if self._parking is not None and not down and not answer.retry_after:
+            budget = self._gate.patience(budget)
         pause = pause_after(send.attempts, self._policy.first_pause)
-        left = send.failing_since + self._policy.retry - now
+        left = send.failing_since + budget - now
         # The last try is made when the budget ends, unless the vendor asked for more time than is left.
         pause = max(pause, answer.retry_after) if answer.retry_after else min(pause, left)
         if left <= 0 or pause > left:
             # No figures of this batch's own: the report counts equal reasons.
             asked = ", and the vendor asks for a longer pause" if answer.retry_after > max(left, 0.0) else ""
             reason = f"{reason}; not taken within the {self._policy.retry:g} s of `retry: for`{asked}"
-            # Nothing at all was taken that left after this batch had failed: the vendor is down, not the batch at fault.
-            down = self._gate.last_success < send.failed_at
             # So is one that asks for patience, whatever it takes of others meanwhile.
             if self._parking is not None and (down or answer.retry_after):
                 if not self._at_fault(send, answer):
