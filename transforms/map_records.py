@@ -41,6 +41,13 @@ CARRIED_BYTES = 8 << 20
 """Bytes of records that travel with their items after which these are passed on: runners take no large elements."""
 
 
+MAX_MAPPERS = 200
+"""Compiled mappings that a process keeps at the most."""
+
+_mappers: dict[str, Mapper] = {}
+"""By all that went in."""
+
+
 def tag(destination: str) -> str:
     """Tag of the output with a destination's items."""
     return f"to-{destination}"
@@ -75,7 +82,36 @@ class Selection:
 
 
 def compile_for(source: SourceMapping, destination: Destination, selection: Selection = Selection()) -> Mapper:
-    """The compiled mapping of a destination; located.Problems with everything that is wrong in it."""
+    """The compiled mapping of a destination; located.Problems with everything that is wrong in it.
+
+    What this process compiled before is not compiled again: a command checks all mappings before its pipeline needs them.
+    """
+    hops = (source.hop_one, source.override, destination.map)
+    key = repr((
+        source.schema.avro, *map(_content, hops),
+        destination.vendor, destination.models, destination.options, destination.shards, selection,
+    ))  # fmt: skip
+    found = _mappers.get(key)
+    if found is None:
+        while len(_mappers) >= MAX_MAPPERS:
+            _mappers.pop(next(iter(_mappers)), None)
+        found = _mappers[key] = _compile(source, destination, selection)
+    return found
+
+
+def _content(node: Node | None) -> Any:
+    """A value with its places, which comments of the code name: the same for what was read or unpickled twice."""
+    if node is None:
+        return None
+    value: Any = node.value
+    if isinstance(value, dict):
+        value = {key: _content(inner) for key, inner in value.items()}
+    elif isinstance(value, list):
+        value = [_content(inner) for inner in value]
+    return value, node.text, node.key, node.file, node.line, node.column
+
+
+def _compile(source: SourceMapping, destination: Destination, selection: Selection) -> Mapper:
     models = get(destination.vendor).models_under(destination.options)
     chosen = destination.models or tuple(name for name, model in models.items() if model.by_default)
     return compile_mapping(
