@@ -229,7 +229,7 @@ class Run:
     def _head(self, to: Destination) -> Head:
         models = self.plan.models[to.name] if to.models is None or len(to.models) != 1 else to.models
         schemas = schemas_of(to.vendor, to.options)
-        return Head(list(models), [schemas[model] for model in models], to.shards)
+        return Head(list(models), [schemas[model] for model in models], to.shards, self.plan.versions[to.name])
 
     def _parts(self, to: Destination) -> int:
         """In how many parts by user a destination's segments are written."""

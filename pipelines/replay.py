@@ -25,7 +25,6 @@ from pipelines.replay_sources import LetterSource, is_there, letter_source, numb
 from pipelines.run_files import begin, stopped_by_signals, write_report
 from pipelines.standing import standing
 from transforms import resend
-from transforms.dead_letter import OTHER_FORM
 from transforms.destination import Destination
 from transforms.intake import Slice
 from transforms.ledger import Ledger
@@ -222,8 +221,6 @@ class _Sorter:
             return "it holds nothing that was mapped: replay it without --as-mapped"
         if letter.vendor != to.vendor:
             return f"it was mapped for {letter.vendor}, and {to.name} is {to.vendor} now: replay it without --as-mapped"
-        if letter.reason == OTHER_FORM:
-            return "it was mapped into a form that is sent no more: replay it without --as-mapped"
         schema = self._schemas[to.name].get(letter.model)
         if letter.schema and schema and letter.schema != schema:
             return f"it was mapped to {letter.schema}, and {to.name} takes {schema} now: replay it without --as-mapped"

@@ -90,6 +90,10 @@ class Failed(NamedTuple):
     """The message that the record came in, where it cannot be read again; `source` is its subscription then."""
     number: int = 0
     """The record's place in that message."""
+    schema: str = ""
+    """Of the payload, where another relay file than the present one may have mapped it."""
+    mapping: str = ""
+    """Version of the mapping that made the payload; empty: the present one."""
 
 
 def _of_file(name: str, position: int, index: int, original: Original) -> Source:
@@ -212,7 +216,7 @@ class DeadLetterWriter:
                 failed,
                 destination,
                 vendor,
-                version,
+                failed.mapping or version,
                 _schema(failed, schemas),
                 _original(failed, read.get((failed.source, failed.ref))),
                 now,
@@ -226,8 +230,7 @@ class DeadLetterWriter:
 
 
 def _schema(failed: Failed, schemas: Mapping[str, str]) -> str | UnsetType:
-    known = failed.payload is not None and failed.reason != OTHER_FORM
-    return schemas.get(failed.model, UNSET) if known else UNSET
+    return UNSET if failed.payload is None else failed.schema or schemas.get(failed.model, UNSET)
 
 
 def _original(failed: Failed, read: Original | None) -> Original:

@@ -37,6 +37,12 @@ class Head(msgspec.Struct, array_like=True, frozen=True):
     schemas: list[str]
     """Of each model's payloads."""
     shards: int
+    mapping: str = ""
+    """The mapping's version; empty in segments of before it was kept."""
+
+    def schema(self, model: str) -> str:
+        """Of a model's payloads."""
+        return self.schemas[self.models.index(model)]
 
 
 class Element(NamedTuple):

@@ -19,7 +19,10 @@ from source_files import AVRO, delimited, events, json_array
 from streams import MEASURED, PARTS, event, relay_file
 from streams import events as numbered
 
+from pipelines.plan import make_plan
+from pipelines.relay_file import load
 from sandbox.server import Running
+from transforms.vendors import schemas_of
 
 QUICK = {"retry": {"for": "300ms"}}
 
@@ -49,6 +52,11 @@ class Runs:
         for one in found["destinations"].values():
             assert sum(one[part] for part in PARTS) == one.get("read", found["records"]["read"])
         return {"read": found["records"]["read"], **found["destinations"]}
+
+    def letters(self) -> list[dict[str, Any]]:
+        """All dead letters."""
+        files = (self.folder / "dead").glob("*.jsonl")
+        return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
 
     def numbers(self, slug: str) -> list[int]:
         return [int(MEASURED[slug](one["item"])) for one in self.sandbox.items(slug)]
@@ -188,12 +196,33 @@ def test_items_that_the_destination_no_longer_sends_are_dead_letters(runs: Runs,
     runs.sandbox.clear_faults()
     done = runs.run([path], {"swrve": {"send": "single", **QUICK}}, code=3)
     assert (done["read"], done["swrve"]["undelivered"]) == (30, 30)
-    letters = [json.loads(line) for file in (tmp_path / "dead").glob("*") for line in file.read_bytes().splitlines()]
+    letters = runs.letters()
     assert sorted(json.loads(letter["original"])["event_data"]["level"] for letter in letters) == list(range(30))
     assert {letter["outcome"] for letter in letters} == {"undelivered"}
     assert all("playrelay replay" in letter["reason"] for letter in letters)
+    assert {letter["schema"] for letter in letters} == {schemas_of("swrve", {})["event"]}
     # They are accounted for now, and nothing waits.
     assert runs.run([path], {"swrve": {"send": "single", **QUICK}})["read"] == 0
+
+
+def test_what_is_refused_later_names_the_mapping_that_made_it(runs: Runs, tmp_path: Path) -> None:
+    before, after = (
+        {"map": {"event": {"fields": {"action_type": {"const": "a"}}}}},
+        {"map": {"event": {"fields": {"action_type": {"const": "b"}}}}},
+    )
+    runs.sandbox.fault(vendor="teak", status=503, next=None)
+    runs.run([write(tmp_path / "a.jsonl", numbered(10))], {"teak": {**before, **QUICK}}, code=3)
+    assert runs.letters() == [], "they wait"
+    runs.sandbox.clear_faults()
+    runs.sandbox.fault(vendor="teak", status=400, next=None)
+    files = [write(tmp_path / "a.jsonl", numbered(10)), write(tmp_path / "b.jsonl", numbered(10, 10))]
+    done = runs.run(files, {"teak": {**after, **QUICK}}, code=0)
+    assert done["teak"]["rejected"] == 20
+    versions = {letter["payload"]["action_type"]: letter["mapping"] for letter in runs.letters()}
+    assert len(set(versions.values())) == len(versions) == 2
+    for name, to in (("a", before), ("b", after)):
+        plan, _ = make_plan(load(relay_file(tmp_path, runs.sandbox, {"teak": {**to, **QUICK}})))
+        assert versions[name] == plan.versions["teak"]
 
 
 def test_models_in_another_order(runs: Runs, tmp_path: Path) -> None:

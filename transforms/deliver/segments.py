@@ -30,8 +30,8 @@ class _Taken(NamedTuple):
     """What its journal says."""
     models: list[int | None] | None
     """Index of each of its models among the destination's now; None when they are the same."""
-    names: list[str]
-    """Its own models."""
+    head: segments.Head
+    """How its items were made."""
 
 
 class DeliverSegmentsFn(SinkFn):
@@ -97,7 +97,10 @@ class DeliverSegmentsFn(SinkFn):
         return tally, by_slice
 
     def _found(self, failure: Failed, slice_: int) -> Failed:
-        """A failure whose record is looked for where its slice's messages are now: the folder may have been moved."""
+        """A failure with how its payload was made, and its record looked for where its slice's messages are now: the
+        folder may have been moved."""
+        head = self._taken[failure.segment].head
+        failure = failure._replace(schema=head.schema(failure.model), mapping=head.mapping)
         ledger = spool.of(self.run).ledger
         if ledger is None:
             return failure
@@ -124,7 +127,7 @@ class DeliverSegmentsFn(SinkFn):
             models = segments.translation(head, self.models, self._schemas)
             as_now = models == list(range(len(models)))
             done = journal.read(segment.path)
-            self._taken[segment.number] = _Taken(segment.slice, done, None if as_now else models, head.models)
+            self._taken[segment.number] = _Taken(segment.slice, done, None if as_now else models, head)
             for element in elements if head.shards == shards else segments.shard_again(elements, shards):
                 groups.setdefault((element.start, element.shard), []).append((segment.number, element.packed))
         return [Group(start, shard, packed) for (start, shard), packed in groups.items()]
@@ -141,11 +144,11 @@ class DeliverSegmentsFn(SinkFn):
             if key in held.done.delivered:
                 self._before.delivered += 1
             elif key in held.done.failed:
-                self._count_failed(held.done.failure(key, item, origin, held.names))
+                self._count_failed(held.done.failure(key, item, origin, held.head.models))
             else:
                 left.append(item)
         if held.models is not None:
-            left = list(self._translated(held.models, held.names, origin, left))
+            left = list(self._translated(held.models, held.head.models, origin, left))
         return origin, left
 
     def _translated(

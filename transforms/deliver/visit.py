@@ -231,7 +231,7 @@ class Visit:
                 payload, model, user, at, place = item
                 to = places.get(carried.kinds[model])
                 if to is None:
-                    lost.append(self._undelivered(carried, item, carried.kinds[model][0], Trouble(OTHER_FORM)))
+                    lost.append(self._undelivered(carried, item, carried.kinds[model], Trouble(OTHER_FORM)))
                 else:
                     kept.append((payload, to, user, at, place))
             if kept:
@@ -273,11 +273,12 @@ class Visit:
         """Undelivered: all items of these entries."""
         for entry in entries:
             carried = entry.unpack()
-            models = self.step.models
-            lost = [self._undelivered(carried, item, models[item[1]], trouble) for item in carried.items]
+            kinds = self.step.kinds
+            lost = [self._undelivered(carried, item, kinds[item[1]], trouble) for item in carried.items]
             yield from self._lost(lost, trouble.reason)
 
-    def _undelivered(self, carried: Carried, item: Item, model: str, trouble: Trouble) -> Failed:
+    def _undelivered(self, carried: Carried, item: Item, kind: Kind, trouble: Trouble) -> Failed:
+        model, schema = kind
         payload, _, user, at, place = item
         failed = Failed(
             UNDELIVERED,
@@ -290,6 +291,7 @@ class Visit:
             payload,
             trouble.status,
             trouble.answer,
+            schema=schema,
         )
         return carried.complete(failed, place)
 
