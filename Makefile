@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 3
+# Hundreds of short processes would each compile what they import.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test soak lint bench bench-stream clean
 

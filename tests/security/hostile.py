@@ -19,8 +19,14 @@ from marks import CORES
 ECHOED = ("401", "403", "404", "410", "422", "429", "500", "200", "302")
 """Kinds that answer with this status and, as plain text, the request."""
 
-KINDS = (*ECHOED, "422json", "200json", "reset", "cut", "empty", "tls", "plain", "refused")
-"""What may stand first in a URL's path; `tls`: a certificate nobody vouches for; `plain`: no TLS where it is asked for."""
+REPEATING = (*ECHOED, "422json", "200json")
+"""Kinds whose answer repeats the request."""
+
+SILENT = ("reset", "cut", "empty", "tls", "plain", "refused")
+"""Kinds that repeat nothing; `tls`: a certificate nobody vouches for; `plain`: no TLS where it is asked for."""
+
+KINDS = (*REPEATING, *SILENT)
+"""What may stand first in a URL's path."""
 
 
 class Addresses(NamedTuple):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from commands import CONTROL, call, relay_file
@@ -38,9 +39,9 @@ def record(**fields: object) -> bytes:
 RECORDS: dict[str, bytes] = {}
 for name, text in TEXTS.items():
     RECORDS[f"user: {name}"] = record(user_id=text)
-    RECORDS[f"type: {name}"] = record(event_type=text)
-    RECORDS[f"value: {name}"] = record(params={"k": text})
-    RECORDS[f"key: {name}"] = record(params={text: "v"})
+    RECORDS[f"type: {name}"] = record(event_type=text, user_id=f"of type: {name}")
+    RECORDS[f"value: {name}"] = record(params={"k": text}, user_id=f"of value: {name}")
+    RECORDS[f"key: {name}"] = record(params={text: "v"}, user_id=f"of key: {name}")
 RECORDS |= {
     "lone surrogate": rb'{"event_type":"spin","event_timestamp":1764000000000,"user_id":"a\ud800b"}',
     "lone surrogate in a value": rb'{"event_type":"spin","event_timestamp":1764000000000,"user_id":"u","params":{"k":"\udfff"}}',
@@ -59,36 +60,66 @@ RECORDS |= {
 }
 
 
-@pytest.mark.parametrize("name", RECORDS)
-def test_it_arrives_or_is_a_dead_letter(name: str, tmp_path: Path, sandbox: Running) -> None:
-    """At every vendor, and nothing that it is among is lost by it."""
-    file, relay, dead, report = (tmp_path / part for part in ("e.ndjson", "relay.yaml", "dead", "report.json"))
-    file.write_bytes(b"\n".join((record(user_id="before"), RECORDS[name], record(user_id="after"))) + b"\n")
-    relay.write_text(relay_file(VENDORS, sandbox.url), encoding="utf-8")
+class Relayed(NamedTuple):
+    """What became of all the records, each between two harmless ones, in one run."""
+
+    items: dict[str, list[dict[str, Any]]]
+    """Vendor -> what it took."""
+    letters: dict[tuple[str, int], list[dict[str, Any]]]
+    """(vendor, line) -> dead letters."""
+
+
+@pytest.fixture(scope="module")
+def relayed(tmp_path_factory: pytest.TempPathFactory, running: Running) -> Relayed:
+    folder = tmp_path_factory.mktemp("hostile")
+    file, relay, dead, report = (folder / part for part in ("e.ndjson", "relay.yaml", "dead", "report.json"))
+    lines = [
+        line
+        for number, of in enumerate(RECORDS)
+        for line in (record(user_id=f"before {number}"), RECORDS[of], record(user_id=f"after {number}"))
+    ]
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    relay.write_text(relay_file(VENDORS, running.url), encoding="utf-8")
+    running.reset()
     result = call("run", relay, "--input", file, "--dead-letters", dead, "--report", report)
     assert result.exit_code == 0, result.output
     assert not CONTROL.search(result.output.replace("\n", ""))
+    assert running.violations() == []
     told = json.loads(report.read_text("utf-8"))
-    assert told["records"]["read"] == 3
+    assert told["records"]["read"] == len(lines)
     assert told["balanced"] is True
-    letters = [json.loads(line) for path in dead.glob("*.jsonl") for line in path.read_bytes().splitlines()]
+    found = Relayed({slug: running.items(slug) for slug in VENDORS}, {})
+    for path in dead.glob("*.jsonl"):
+        for letter in map(json.loads, path.read_bytes().splitlines()):
+            found.letters.setdefault((letter["destination"], letter["source"]["line"]), []).append(letter)
     for slug in VENDORS:
         one = told["destinations"][slug]
-        taken = sandbox.items(slug)
-        assert {"before", "after"} <= {item["user"] for item in taken}
-        assert one["delivered"] + one["filtered"] + one["rejected"] == 3
-        own = [letter for letter in letters if letter["destination"] == slug]
-        assert len(own) == one["rejected"]
-        if one["rejected"]:
+        assert one["delivered"] + one["filtered"] + one["rejected"] == len(lines)
+        assert one["delivered"] == len(found.items[slug])
+        assert one["rejected"] == sum(len(own) for (to, _), own in found.letters.items() if to == slug)
+    assert all(line % 3 == 2 for _, line in found.letters), "a harmless one"
+    return found
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_it_arrives_or_is_a_dead_letter(name: str, relayed: Relayed) -> None:
+    """At every vendor, and nothing that it is among is lost by it."""
+    number = list(RECORDS).index(name)
+    for slug in VENDORS:
+        users = {item["user"] for item in relayed.items[slug]}
+        assert {f"before {number}", f"after {number}"} <= users
+        own = relayed.letters.get((slug, 3 * number + 2), [])
+        taken = [item for item in relayed.items[slug] if item["user"] == f"of {name}"]
+        if own:
             (letter,) = own
             assert letter["reason"]
             original = letter["original"]
             assert original is None or isinstance(original, dict) or original.encode() == RECORDS[name]
+            assert taken == []
         elif name.startswith("user: "):
-            assert TEXTS[name[6:]] in {item["user"] for item in taken}, "it arrived as something else"
+            assert TEXTS[name[6:]] in users, "it arrived as something else"
         elif name.startswith("value: ") and slug in ("12traits", "parcelvoy", "swrve"):
             assert TEXTS[name[7:]] in set(texts([item["item"] for item in taken])), "it arrived as something else"
-    assert sandbox.violations() == []
 
 
 def texts(value: object) -> Iterator[str]:

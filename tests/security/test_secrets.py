@@ -8,6 +8,7 @@ A new command is a row of COMMANDS.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,7 +120,7 @@ def sandbox() -> Iterator[Running]:
 
 
 def faulty(place: Place, vendor: hostile.Addresses) -> str:
-    """Every fault, for every way in which secrets travel."""
+    """Every fault, those that answer with its own words for every way in which secrets travel."""
     return place.relay(
         "relay.yaml",
         {
@@ -127,10 +128,27 @@ def faulty(place: Place, vendor: hostile.Addresses) -> str:
                 slug, vendor.url(kind, slug), shards=2, **{"rate": "50/s"} if slug == "teak" else {}, **options
             )
             for name, (slug, options) in VARIANTS.items()
-            # Each way meets the faults that answer with its own words; the others are the same for all.
-            for kind in (hostile.KINDS if name == slug else ("401", "422", "422json", "200", "302"))
-        },
+            for kind in (hostile.REPEATING if name == slug else ("401", "422", "422json", "200", "302"))
+        }
+        | one_each(place, vendor, hostile.SILENT),
     )
+
+
+def one_each(place: Place, vendor: hostile.Addresses, kinds: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Destinations that meet a fault each, the vendors in turn."""
+    return {
+        f"{slug}-{kind}": place.destination(slug, vendor.url(kind, slug), shards=2)
+        for kind, slug in zip(kinds, itertools.cycle(vendors.slugs()), strict=False)
+    }
+
+
+def each_once(place: Place, vendor: hostile.Addresses) -> str:
+    """Every fault once, and all secrets told in every way."""
+    told = {
+        f"{name}-told": place.destination(slug, vendor.url("422json", slug), shards=2, **options)
+        for name, (slug, options) in VARIANTS.items()
+    }
+    return place.relay("relay.yaml", told | one_each(place, vendor, hostile.KINDS))
 
 
 def repeating(place: Place, vendor: hostile.Addresses) -> str:
@@ -304,7 +322,7 @@ COMMANDS = [
     Command("init", good, ((*CLI, "init", "--output", "new.yaml"),), against="sandbox", writes=("new.yaml",)),
     Command(
         "stream",
-        faulty,
+        each_once,
         ((*STREAM, "--dead-letters", "dead", "--report", "report.json"),),
         told=ALL,
         writes=(*WRITTEN, "state/ledger.sqlite", "metrics"),
@@ -393,7 +411,7 @@ def watched(
                     if page:
                         (place.folder / "metrics").write_bytes(urllib.request.urlopen(page, timeout=5).read())
                 leaks |= search(place.folder, seen) | marks.in_processes()
-                time.sleep(0.2)
+                time.sleep(0.5)
                 if stop is not None and stop():
                     stop, until = None, time.monotonic() + LONGEST_S
                     threading.Timer(STOP_AFTER_S, running.terminate).start()

@@ -144,6 +144,6 @@ def test_a_chunk_of_the_shortest_records_has_fewer_than_its_references_can_name(
     for name, content in {"a.jsonl": b"1\n" * (3 << 19), "a.json": b"[" + b"1," * (3 << 19) + b"1]"}.items():
         path = tmp_path / name
         path.write_bytes(content)
-        counts = [sum(1 for _ in raw_records(chunk)) for chunk in whole(path)]
+        counts = [chunk.payload.count(b"1") for chunk in whole(path)]
         assert sum(counts) >= 3 << 19
         assert max(counts) < MAX_CHUNK_RECORDS
