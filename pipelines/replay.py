@@ -221,8 +221,10 @@ class _Sorter:
             return "it holds nothing that was mapped: replay it without --as-mapped"
         if letter.vendor != to.vendor:
             return f"it was mapped for {letter.vendor}, and {to.name} is {to.vendor} now: replay it without --as-mapped"
+        if not letter.schema:
+            return "it does not say to what it was mapped: replay it without --as-mapped"
         schema = self._schemas[to.name].get(letter.model)
-        if letter.schema and schema and letter.schema != schema:
+        if schema and letter.schema != schema:
             return f"it was mapped to {letter.schema}, and {to.name} takes {schema} now: replay it without --as-mapped"
         return self._no_model(to, letter.model)
 

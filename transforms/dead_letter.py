@@ -93,7 +93,7 @@ class Failed(NamedTuple):
     schema: str = ""
     """Of the payload, where another relay file than the present one may have mapped it."""
     mapping: str = ""
-    """Version of the mapping that made the payload; empty: the present one."""
+    """Version of the mapping that made the payload, where it waited on this machine's disk; empty: the present one."""
 
 
 def _of_file(name: str, position: int, index: int, original: Original) -> Source:
@@ -126,6 +126,7 @@ def _made(
 ) -> Letter:
     """The dead letter of a failed item; `mapping` is the mapping's version, `schema` its payload's, `at` the time."""
     failures, first, text = 1, First(failed.reason, at), original.text
+    payload = as_json(failed.payload)
     position, index = split_ref(failed.ref)
     record = original.text if original.text is not None else failed.payload or b""
     message = original.message
@@ -140,6 +141,8 @@ def _made(
         text = text or None  # a letter without its record came as a message without data
         earlier = _decode_earlier(message.again.letter)
         failures, first, source, id = earlier.failures + 1, earlier.first, earlier.source, earlier.id
+        if payload == earlier.payload:  # what was mapped then was sent as it was
+            mapping = earlier.mapping or ""
         if (destination, failed.model or None) != (earlier.destination, earlier.model):
             # What could not be decoded before may now fail at several models.
             id = letter_id(destination, failed.model, "", (earlier.id, 0), b"")
@@ -154,7 +157,7 @@ def _made(
         answer=failed.answer or None,
         user=failed.user or None,
         time=failed.time_ms,
-        payload=as_json(failed.payload),
+        payload=payload,
         original=None if text is None else as_text(text),
         source=source,
         mapping=mapping or None,

@@ -89,6 +89,8 @@ class Earlier(msgspec.Struct):
     failures: Failures
     first: First
     source: Source
+    payload: msgspec.Raw = msgspec.Raw()
+    mapping: str | None = None
 
 
 class Letter(msgspec.Struct):

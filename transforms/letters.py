@@ -207,7 +207,16 @@ def letter_message(letter: Letter) -> Message:
         record = _Record(text, Form(UNREADABLE))
     data, form = record
     source = letter.source
-    earlier = Earlier(letter.id, letter.destination, letter.model, letter.failures, letter.first, source)
+    earlier = Earlier(
+        letter.id,
+        letter.destination,
+        letter.model,
+        letter.failures,
+        letter.first,
+        source,
+        letter.payload,
+        letter.mapping,
+    )
     again = Again(form.format, _encode(earlier), form.header, form.delimiter, form.schema)
     if not source.message:
         return Message(data, {}, letter.id, again=again)

@@ -88,13 +88,13 @@ def compile_for(source: SourceMapping, destination: Destination, selection: Sele
     """
     hops = (source.hop_one, source.override, destination.map)
     key = repr((
-        source.schema.avro, *map(_content, hops),
+        source.schema.name, source.schema.avro, *map(_content, hops),
         destination.vendor, destination.models, destination.options, destination.shards, selection,
     ))  # fmt: skip
     found = _mappers.get(key)
     if found is None:
         while len(_mappers) >= MAX_MAPPERS:
-            _mappers.pop(next(iter(_mappers)), None)
+            _mappers.pop(next(iter(_mappers), ""), None)
         found = _mappers[key] = _compile(source, destination, selection)
     return found
 
@@ -108,7 +108,7 @@ def _content(node: Node | None) -> Any:
         value = {key: _content(inner) for key, inner in value.items()}
     elif isinstance(value, list):
         value = [_content(inner) for inner in value]
-    return value, node.text, node.key, node.file, node.line, node.column
+    return value, node.text, node.key, node.file, node.line, node.column, node.key_line
 
 
 def _compile(source: SourceMapping, destination: Destination, selection: Selection) -> Mapper:

@@ -154,22 +154,43 @@ def test_a_vendor_that_takes_little_of_all_it_is_asked_gets_it_all_in_the_end(sa
     """That a batch is refused for all of its time is then no fault of its own."""
     for _ in range(3):  # each strikes half of what the ones before it let pass
         sandbox.fault(vendor=slug, status=503, every=2)
-    to = at(sandbox, slug, shards=32, retry_s=0.3, batch={"items": 1})
+    to = at(sandbox, slug, shards=32, retry_s=0.5, batch={"items": 1})
     with sending(to, 400) as one:
         time.sleep(1.2)
-        assert one.sender.tally.retries > 100
+        one.until(lambda: one.sender.tally.retries > 100)
         sandbox.clear_faults()
         one.join()
         assert (one.sender.tally.delivered, one.sender.failed) == (400, [])
     check_order(arrived(sandbox, slug))
 
 
-def test_a_batch_has_more_time_while_little_is_taken_of_what_others_send() -> None:
+def test_time_in_which_little_is_taken_is_not_held_against_a_batch() -> None:
+    """It is refused since 1,000 and may be for 300 s, or for eight times as long in all."""
     gate = Gate(None, 1)
-    for answers, expected in (([False] * 5, 300.0), ([True] * 50, 300.0), ([False] * 45, 2400.0), ([True] * 35, 300.0)):
+    for now, answers, left in (
+        (1_010.0, [False] * 5, 290.0),
+        (1_020.0, [True] * 50, 280.0),
+        (1_100.0, [False] * 45, 2_300.0),
+        (1_600.0, [True] * 35, 300.0),  # one that left in the brownout and comes back now is no reason to give up
+        (1_700.0, [True] * 50, 200.0),
+        (1_800.0, [False] * 45, 1_600.0),
+        (3_300.0, [True] * 35, 100.0),
+    ):
         for takes in answers:
-            gate.answered(takes)
-        assert gate.patience(300.0) == expected
+            gate.answered(takes, now)
+        assert gate.left(1_000.0, 300.0, now) == left
+
+
+def test_a_lone_batch_of_a_vendor_that_takes_little_has_more_rounds(sandbox: Running) -> None:
+    with sending(at(sandbox, "teak", shards=1), 1) as one:
+        one.join()
+        for _ in range(40):
+            one.gate.answered(False, 0.0)
+        send, found = Send(Batch(get("teak").models_under({})["event"].route, "", [], [])), []
+        for _ in range(9):
+            one.gate.last_success += 1
+            found.append(one.sender._at_fault(send, Answer(500, b"")))
+        assert found == [False] * 8 + [True]
 
 
 def test_a_batch_is_at_fault_when_others_were_taken_each_time_its_own_was_over(sandbox: Running) -> None:

@@ -150,6 +150,7 @@ def test_as_mapped_sends_what_was_mapped_before(tmp_path: Path, sandbox: Running
     assert replays.became == {"open": 20, "failed again": 20}
     again = [letter for letter in replays.letters if letter.failures == 2]
     assert len(again) == 20 and {letter.original for letter in again} == {None}
+    assert len({letter.mapping for letter in replays.letters}) == 1, "the mapping that made what was sent"
     sandbox.clear_faults()
     assert replays.replay("--as-mapped")["parcelvoy"]["delivered"] == 20
     assert replays.taken("parcelvoy") == expected
@@ -315,6 +316,12 @@ def test_as_mapped_into_a_form_that_is_sent_no_more(tmp_path: Path, sandbox: Run
     replays.replay("--as-mapped")
     assert "left as they are: 4 dead letters: it was mapped to swrve/" in replays.output
     assert replays.numbers("swrve") == [] and replays.became == {"open": 4}
+    (file,) = replays.dead.glob("*.jsonl")
+    letters = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**letter, "schema": ""}) + "\n" for letter in letters))
+    replays.replay("--as-mapped")
+    assert "left as they are: 4 dead letters: it does not say to what it was mapped" in replays.output
+    assert replays.numbers("swrve") == []
     assert replays.replay()["swrve"]["delivered"] == 4
 
 

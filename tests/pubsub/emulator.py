@@ -37,6 +37,8 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber import SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
+from transforms.pull import PULLS
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -160,21 +162,19 @@ class Emulator:
         """Every message that is not acknowledged, also those some process was given and never acknowledged.
 
         The subscription is as before, except that what was out comes again. Nothing else may pull meanwhile. The emulator may
-        give messages to a pull whose process is gone, once, so what is left is what was seen twice.
+        give messages to a pull whose process is gone, once, so it is asked more often than a process has pulls.
         """
         snapshot = f"projects/{self.project}/snapshots/{_unused('snapshot')}"
         self.subscriber.create_snapshot(name=snapshot, subscription=subscription)
         # Going back to what is not acknowledged takes messages from those that were given them.
         back = {"subscription": subscription, "snapshot": snapshot}
-        found: list[Any] = []
-        seen: list[set[str]] = []
-        while len(seen) < 2 or seen[-1] != seen[-2]:
+        found: dict[str, Any] = {}
+        for _ in range(PULLS + 1):
             self.subscriber.seek(request=back)
-            found = self.pull(subscription)
-            seen.append({one.message.message_id for one in found})
+            found |= {one.message.message_id: one.message for one in self.pull(subscription)}
         self.subscriber.seek(request=back)
         self.subscriber.delete_snapshot(snapshot=snapshot)
-        return [one.message for one in found]
+        return list(found.values())
 
     # Its processes ------------------------------------------------------------------------------
 

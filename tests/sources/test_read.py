@@ -88,7 +88,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     for name in names:
         write, ending = FORMATS[name.removesuffix(".gz")], ".gz" if name.endswith("gz") else ""
         (tmp_path / name).write_bytes(COMPRESSIONS[ending](write(RECORDS * 25)))
-        (tmp_path / f"large-{name}").write_bytes(COMPRESSIONS[ending](write(RECORDS * 200)))
+        times = 600 if name == "commas.csv" else 400 if name == "container.avro" else 200  # so that it is large enough
+        (tmp_path / f"large-{name}").write_bytes(COMPRESSIONS[ending](write(RECORDS * times)))
     peaks = _peaks([tmp_path / f"{size}{name}" for size in ("", "large-") for name in names])
     before = peaks[len(names) - 1]
     assert max(peaks) < before + 12_000, dict(zip(names, peaks[len(names) :], strict=True))

@@ -213,7 +213,7 @@ def test_what_is_never_taken_waits_while_little_is_taken_of_others_too(
 ) -> None:
     """It is the vendor's fault, then, not the batch's."""
     monkeypatch.setattr(gate, "MEMORY", 4)
-    to = at(sandbox, "traitly", shards=4, batch=AGE, retry_s=12.0)
+    to = at(sandbox, "traitly", shards=4, batch=AGE, retry_s=2.0)
     other = next(user for user in ("u1", "u2", "u3", "u4") if shard_of(user, 4) != shard_of("u0", 4))
     sandbox.fault(vendor="traitly", containing='"name":"spin 0"', status=500, next=None)
     for _ in range(2):  # each strikes half of what the ones before it let pass

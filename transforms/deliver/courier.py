@@ -164,6 +164,11 @@ class Courier:
         self._under_way = 0
         self._failures = 0
         """Flights since anything was last taken."""
+        self._down_at = 0.0
+        """When that first was refused."""
+        self.up_since = time.monotonic()
+        """Since when this process knows the vendor to take items, but for short times in which it took none, in seconds of
+        time.monotonic(): what a shard met before is not held against its batch."""
         self._trouble: Trouble | None = None
         self._failing: dict[int, float] = {}
         """Shard -> when it began to be refused, in seconds of time.monotonic()."""
@@ -269,6 +274,9 @@ class Courier:
         if trouble is None or flight.tally.delivered or flight.tally.rejected:
             if self._failures:
                 _log.warning("%s takes items again", name)
+                now = time.monotonic()
+                if now - self._down_at >= self.destination.retry_s / 2:
+                    self.up_since = now
             self._failing.pop(shard, None)
             self._failures, self._until = 0, 0.0
         elif self.gate.last_success < self._failing.setdefault(shard, started):
@@ -283,6 +291,7 @@ class Courier:
         self._trouble = trouble
         self._until = time.monotonic() + pause_after(self._failures)
         if self._failures == 1:
+            self._down_at = time.monotonic()
             why = words(self.destination.name, Halt(trouble.reason, trouble.key))
             _log.warning("%s does not take items, which wait: %s", self.destination.name, why)
 

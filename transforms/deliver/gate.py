@@ -19,7 +19,7 @@ MEMORY = 50
 """Requests over which it is told how much of what it is asked a vendor takes."""
 
 BROWNOUT = 8
-"""Budgets that a batch may use up while its vendor takes less than half of what it is asked."""
+"""Budgets that a batch may use up in a brownout: while its vendor takes less than half of what it is asked."""
 
 
 class Halt(NamedTuple):
@@ -46,6 +46,8 @@ class Gate:
         """Items rejected or undelivered so far, for progress displays only."""
         self._taking = 1.0
         """Share of the requests that are taken, the newest counting most."""
+        self._well_since = 0.0
+        """When that was last no longer under a half."""
         self._interval = 1 / (rate * MARGIN) if rate else 0.0
         # How many requests may catch up when the process was late, so that a busy machine still uses the rate. With
         # the one that starts a second and those spaced over it, they are always fewer than the rate: the rest is for
@@ -120,14 +122,23 @@ class Gate:
         self.last_success = max(self.last_success, started)
         self.delivered += items
 
-    def answered(self, takes: bool) -> None:
+    def answered(self, takes: bool, now: float) -> None:
         """A request was answered, or was not: whether the vendor was up for it."""
+        ailing = self.ailing
         self._taking += (takes - self._taking) / MEMORY
+        if ailing and not self.ailing:
+            self._well_since = now
 
-    def patience(self, retry: float) -> float:
-        """Seconds that a batch is tried for of which the vendor has not enough, though it takes others; `retry` in good
-        times. While most of what others send is not taken either, a batch that never is proves nothing by it."""
-        return retry if self._taking >= 0.5 else BROWNOUT * retry
+    @property
+    def ailing(self) -> bool:
+        """Whether the vendor takes less than half of what it is asked: that it takes a batch never proves nothing then."""
+        return self._taking < 0.5
+
+    def left(self, since: float, retry: float, now: float) -> float:
+        """Seconds that a batch which is refused since then may be tried for yet, while others are taken: for `retry`
+        seconds of good times, and for BROWNOUT times as long in all."""
+        most = since + BROWNOUT * retry
+        return (most if self.ailing else min(max(since, self._well_since) + retry, most)) - now
 
     def stop(self, halt: Halt) -> None:
         """Nothing more is sent; the first reason stands."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from transforms.credentials import MASK, redact
 from transforms.dead_letter import REJECTED, UNDELIVERED, Failed
-from transforms.deliver.gate import Gate, Halt
+from transforms.deliver.gate import BROWNOUT, Gate, Halt
 from transforms.deliver.journal import Journal
 from transforms.deliver.parking import Parking
 from transforms.deliver.policy import Policy, pause_after
@@ -211,7 +211,7 @@ class Sender:
         now = time.monotonic()
         ready = True
         takes = _takes(verdict, batch)
-        self._gate.answered(takes)
+        self._gate.answered(takes, now)
         if self._parking is not None and self._parking.halt is not None and takes:
             self._release_parked()
         match verdict:
@@ -275,11 +275,10 @@ class Sender:
             return False
         # Nothing at all was taken that left after this batch had failed: the vendor is down, not the batch at fault.
         down = self._gate.last_success < send.failed_at
-        budget = self._policy.retry
+        left = send.failing_since + self._policy.retry - now
         if self._parking is not None and not down and not answer.retry_after:
-            budget = self._gate.patience(budget)
+            left = self._gate.left(send.failing_since, self._policy.retry, now)
         pause = pause_after(send.attempts, self._policy.first_pause)
-        left = send.failing_since + budget - now
         # The last try is made when the budget ends, unless the vendor asked for more time than is left.
         pause = max(pause, answer.retry_after) if answer.retry_after else min(pause, left)
         if left <= 0 or pause > left:
@@ -309,7 +308,7 @@ class Sender:
             return False
         before, send.success_before = send.success_before, self._gate.last_success
         send.rounds += before is not None and send.success_before > before
-        return send.rounds >= ROUNDS
+        return send.rounds >= (BROWNOUT if self._gate.ailing else ROUNDS)
 
     def _park(self, halt: Halt, send: Send, shard: int, answer: Answer, now: float) -> None:
         """Keeps a batch for a vendor that is down: it is the first of its shard to go out again. Another shard's is the next
