@@ -3,7 +3,7 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-JOBS ?= 3
+JOBS ?= 4
 # Hundreds of short processes would each compile what they import.
 unexport PYTHONDONTWRITEBYTECODE
 
