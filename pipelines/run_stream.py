@@ -130,6 +130,7 @@ class Stream:
         acknowledging = threading.Thread(target=self._acknowledge_on, name="acknowledge", daemon=True)
         try:
             with self.job as job:
+                self._puller.start()
                 acknowledging.start()
                 while not self._stopping.is_set():
                     self._check()
@@ -146,6 +147,7 @@ class Stream:
                 self._puller.give_back()
         finally:
             self._done.set()
+            self._puller.close()
         return job.report
 
     def snapshot(self) -> Snapshot:
@@ -365,18 +367,16 @@ def run_stream(
     with contextlib.closing(Ledger(state)) as ledger:
         letters = dead_letters or os.path.join(state, LETTERS)
         outputs.prepare(letters, report)
+        notes = [*plan.notes, *begin(ledger, plan)]
+        if dead_letters is None:
+            notes.append(f"dead letters go to {letters}")
+        if log_format == logs.JSON:
+            for note in notes:
+                _log.info(note)
+        elif not quiet:
+            display.show_notes(notes)
+        stream = Stream(plan, ledger, Puller(subscription), letters)
         with contextlib.ExitStack() as stack:
-            # Before the figures of the last run are put aside: the subscription may not be there.
-            puller = stack.enter_context(Puller(subscription))
-            notes = [*plan.notes, *begin(ledger, plan)]
-            if dead_letters is None:
-                notes.append(f"dead letters go to {letters}")
-            if log_format == logs.JSON:
-                for note in notes:
-                    _log.info(note)
-            elif not quiet:
-                display.show_notes(notes)
-            stream = Stream(plan, ledger, puller, letters)
             stack.enter_context(stopped_by_signals(stream.stop))
             stack.enter_context(rarely_collecting())
             if metrics is not None:

@@ -124,20 +124,6 @@ class Puller:
         for thread in self._threads:
             thread.start()
 
-    def __enter__(self) -> Puller:
-        """Starts."""
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ends, and gives back at once what was not taken."""
-        self.stop()
-        self.close()
-
     def stop(self) -> None:
         """Pulls no more, and gives back what was not taken, so that it goes to others at once."""
         self._stopping.set()
