@@ -141,7 +141,7 @@ def _made(
         text = text or None  # a letter without its record came as a message without data
         earlier = _decode_earlier(message.again.letter)
         failures, first, source, id = earlier.failures + 1, earlier.first, earlier.source, earlier.id
-        if payload == earlier.payload:  # what was mapped then was sent as it was
+        if failed.payload is not None and payload == earlier.payload:  # what was mapped then was sent as it was
             mapping = earlier.mapping or ""
         if (destination, failed.model or None) != (earlier.destination, earlier.model):
             # What could not be decoded before may now fail at several models.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,6 +180,19 @@ def test_time_in_which_little_is_taken_is_not_held_against_a_batch() -> None:
         for takes in answers:
             gate.answered(takes, now)
         assert gate.left(1_000.0, 300.0, now) == left
+
+
+def test_a_batch_that_is_always_refused_does_not_tell_how_the_vendor_is(sandbox: Running) -> None:
+    with sending(at(sandbox, "teak", shards=1), 1) as one:
+        one.join()
+        send = Send(Batch(get("teak").models_under({})["event"].route, "", [], []))
+        for attempt in range(1, 61):
+            send.started, send.attempts = time.monotonic(), attempt
+            one.sender._queues[0] = deque()
+            one.sender._finish(0, send, Answer(503, b""), None)
+        one.sender._queues.clear()
+        one.sender._later.clear()
+        assert not one.gate.ailing
 
 
 def test_a_lone_batch_of_a_vendor_that_takes_little_has_more_rounds(sandbox: Running) -> None:

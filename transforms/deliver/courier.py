@@ -166,9 +166,8 @@ class Courier:
         """Flights since anything was last taken."""
         self._down_at = 0.0
         """When that first was refused."""
-        self.up_since = time.monotonic()
-        """Since when this process knows the vendor to take items, but for short times in which it took none, in seconds of
-        time.monotonic(): what a shard met before is not held against its batch."""
+        self._up_since = 0.0
+        """Since when the vendor takes items, but for short times in which it took none, in seconds of time.monotonic()."""
         self._trouble: Trouble | None = None
         self._failing: dict[int, float] = {}
         """Shard -> when it began to be refused, in seconds of time.monotonic()."""
@@ -205,6 +204,11 @@ class Courier:
         if self._under_way >= (1 if self._failures else MAX_UNDER_WAY):
             return POLL
         return 0.0
+
+    def refused_since(self, shard: int, now: float) -> float:
+        """Since when a shard is refused in this process while the vendor takes others', in seconds of time.monotonic(). What
+        it met in another process or in an outage is not held against its batch."""
+        return max(self._up_since, self._failing.get(shard, now))
 
     def flight(self, shard: int) -> Flight | None:
         """The latest flight of a shard in this process, finished or not."""
@@ -276,7 +280,7 @@ class Courier:
                 _log.warning("%s takes items again", name)
                 now = time.monotonic()
                 if now - self._down_at >= self.destination.retry_s / 2:
-                    self.up_since = now
+                    self._up_since = now
             self._failing.pop(shard, None)
             self._failures, self._until = 0, 0.0
         elif self.gate.last_success < self._failing.setdefault(shard, started):

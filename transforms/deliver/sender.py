@@ -36,6 +36,9 @@ ROUNDS = 2
 """Times that a batch may use up its budget again with nothing else to be sent, when the vendor took others in between;
 then it is the batch that is at fault."""
 
+TELLING_TRIES = 8
+"""Tries of a batch that tell how the vendor is: those after them tell more of the batch, which would judge itself."""
+
 GRACE = 3.0
 """Seconds that requests on their way have to be answered when the sending is to stop and items can wait on disk."""
 
@@ -211,7 +214,8 @@ class Sender:
         now = time.monotonic()
         ready = True
         takes = _takes(verdict, batch)
-        self._gate.answered(takes, now)
+        if takes or send.attempts <= TELLING_TRIES:
+            self._gate.answered(takes, now)
         if self._parking is not None and self._parking.halt is not None and takes:
             self._release_parked()
         match verdict:
