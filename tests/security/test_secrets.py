@@ -142,25 +142,23 @@ def one_each(place: Place, vendor: hostile.Addresses, kinds: Sequence[str]) -> d
     }
 
 
-def each_once(place: Place, vendor: hostile.Addresses) -> str:
-    """Every fault once, and all secrets told in every way."""
-    told = {
-        f"{name}-told": place.destination(slug, vendor.url("422json", slug), shards=2, **options)
+def told_in_every_way(place: Place, vendor: hostile.Addresses) -> dict[str, dict[str, object]]:
+    """Destinations whose vendor repeats what it was told, in a way that has to be understood."""
+    return {
+        f"{name}-422json": place.destination(slug, vendor.url("422json", slug), shards=2, **options)
         for name, (slug, options) in VARIANTS.items()
     }
-    return place.relay("relay.yaml", told | one_each(place, vendor, hostile.KINDS))
+
+
+def each_once(place: Place, vendor: hostile.Addresses) -> str:
+    """Every fault once, and all secrets told in every way."""
+    return place.relay("relay.yaml", told_in_every_way(place, vendor) | one_each(place, vendor, hostile.KINDS))
 
 
 def repeating(place: Place, vendor: hostile.Addresses) -> str:
-    """The faults that repeat what was told in a way that has to be understood, for every way in which secrets travel."""
-    return place.relay(
-        "relay.yaml",
-        {
-            f"{name}-{kind}": place.destination(slug, vendor.url(kind, slug), shards=2, **options)
-            for name, (slug, options) in VARIANTS.items()
-            for kind in (("401", "422json") if name == slug else ("422json",))
-        },
-    )
+    """All secrets told in every way, and refused at every vendor."""
+    refused = {f"{slug}-401": place.destination(slug, vendor.url("401", slug), shards=2) for slug in vendors.slugs()}
+    return place.relay("relay.yaml", told_in_every_way(place, vendor) | refused)
 
 
 def good(place: Place, sandbox: Running) -> str:

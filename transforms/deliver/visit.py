@@ -194,8 +194,8 @@ class Visit:
                 # The vendor takes others: this shard waits for itself, and what is never taken is at fault itself.
                 note.retry = self.now + int(1000 * max(pause_after(note.tries), trouble.retry_after))
                 clock = time.monotonic()
-                refused = min((self.now - note.since) / 1000, clock - self.courier.refused_since(self.shard, clock))
-                if self.courier.gate.left(clock - refused, self.to.retry_s, clock) < 0:
+                since = max(clock - (self.now - note.since) / 1000, self.courier.refused_since(self.shard, clock))
+                if self.courier.gate.left(since, self.to.retry_s, clock) < 0:
                     lost, left = split(left, flight.troubled())
                     yield from self._give_up(lost, self._last(f"not taken within {self.to.retry_s:g} s"))
                     note.tries, note.since, note.retry = 0, 0, 0
